@@ -386,6 +386,10 @@ func addPrefix(h *netlink.Handle, dev string, p netip.Prefix) error {
 	if p.Addr().Is6() {
 		address.Flags = unix.IFA_F_NODAD
 	}
+	if p.Addr().IsLinkLocalUnicast() && p.Addr().Is4() {
+		// Else a host would send from it where it has another address.
+		address.Scope = int(netlink.SCOPE_LINK)
+	}
 	// The gateway's link-local address may be the one the kernel chose itself.
 	if err := h.AddrReplace(link, address); err != nil {
 		return fmt.Errorf("add address %s to %s: %w", p, dev, err)

@@ -35,15 +35,23 @@ func (d Dir) Node(cluster, node string) string {
 }
 func (d Dir) record() string { return filepath.Join(string(d), "init.json") }
 
-// Create makes the folder, if need be, and marks it. A folder that has files
-// but no mark is refused.
-func (d Dir) Create() error {
+// Refuse is an error if the folder has files but is not a lab's.
+func (d Dir) Refuse() error {
 	entries, err := os.ReadDir(string(d))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("state folder: %w", err)
 	}
 	if len(entries) > 0 && !d.marked() {
 		return fmt.Errorf("state folder %s: it has files that are not a lab's; name an empty or a new one", d)
+	}
+	return nil
+}
+
+// Create makes the folder, if need be, and marks it. A folder that has files
+// but no mark is refused.
+func (d Dir) Create() error {
+	if err := d.Refuse(); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(string(d), 0o755); err != nil {
 		return fmt.Errorf("state folder: %w", err)
