@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command lab runs real Kubernetes clusters on one Linux machine, for
 // end-to-end tests, for the demo and for whoever wants to try something. It is
 // also every program of the lab that is not Kubernetes' own: which one is

@@ -58,20 +58,18 @@ type cluster struct {
 	nodes      map[string]*node
 }
 
-// Main is the daemon's role: it runs until it is killed. It returns the exit
-// status of the process.
+// Main is the daemon's role: it runs until it is killed. If it returns, it has
+// failed, and the lab ends; it returns the exit status of the process.
 func Main(dir state.Dir) int {
 	logger := logrus.New()
 	logger.SetOutput(os.Stdout)
 	logger.SetFormatter(&logrus.JSONFormatter{TimestampFormat: time.RFC3339Nano})
 	log := logrus.NewEntry(logger)
-	if err := run(dir, log); err != nil {
-		log.WithError(err).Error("the lab's daemon ends")
-		return 1
-	}
-	return 0
+	log.WithError(run(dir, log)).Error("the lab's daemon ends")
+	return 1
 }
 
+// run serves until it cannot any more, and says why.
 func run(dir state.Dir, log *logrus.Entry) error {
 	options, err := readOptions(dir)
 	if err != nil {

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -99,7 +100,7 @@ func (n *node) boot() error {
 // host-network pod ready; if that does not come about in time, it is started
 // all the same and the error says so.
 func (n *node) startPrograms(ctx context.Context, first string) error {
-	order, wait := []*component{n.kubeProxy, n.kubelet}, n.kubeProxy.healthy
+	order, wait := []*component{n.kubeProxy, n.kubelet}, n.awaitServiceRules
 	switch first {
 	case FirstAgent:
 		order, wait = []*component{n.kubelet, n.kubeProxy}, n.awaitHostPods
@@ -117,6 +118,35 @@ func (n *node) startPrograms(ctx context.Context, first string) error {
 
 // orderTimeout bounds the wait for the program that is to be first.
 const orderTimeout = 30 * time.Second
+
+// awaitServiceRules waits until kube-proxy has written the rules of the API
+// server's Service. A pod that calls it before would go on sending to nowhere
+// until it gives up, after half a minute. Health endpoints do not tell: they are
+// content before the first rules, too.
+func (n *node) awaitServiceRules(ctx context.Context) error {
+	n.mu.Lock()
+	where := ns.OfProcess("/proc", n.init.Process.Pid)
+	n.mu.Unlock()
+	rule := "-A KUBE-SERVICES -d " + n.cluster.APIService.String() + "/32 "
+	for {
+		var out bytes.Buffer
+		// By its name on the node, which decides the backend.
+		cmd := exec.Command("/usr/sbin/iptables-save", "-t", "nat")
+		cmd.Stdout, cmd.Dir = &out, "/"
+		err := where.Start(cmd)
+		if err == nil {
+			err = cmd.Wait()
+		}
+		if err == nil && strings.Contains(out.String(), rule) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("node %s: kube-proxy has not written its rules: %w", n.Path(), errors.Join(ctx.Err(), err))
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
 
 // awaitHostPods waits until the kubelet answers and every host-network pod of
 // the node, an agent's among them, has become ready since.

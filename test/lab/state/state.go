@@ -24,12 +24,22 @@ type Dir string
 // --state can never remove somebody's files.
 const mark = ".overland-lab"
 
-// Paths of what is in the folder.
-func (d Dir) Bin() string                { return filepath.Join(string(d), "bin") }
-func (d Dir) Socket() string             { return filepath.Join(string(d), "lab.sock") }
-func (d Dir) Options() string            { return filepath.Join(string(d), "options.json") }
-func (d Dir) Log(name string) string     { return filepath.Join(string(d), "log", name+".log") }
+// Bin is the folder of the lab's programs.
+func (d Dir) Bin() string { return filepath.Join(string(d), "bin") }
+
+// Socket is the daemon's socket. Its path may be too long to be dialled.
+func (d Dir) Socket() string { return filepath.Join(string(d), "lab.sock") }
+
+// Options is the file of the lab's options.
+func (d Dir) Options() string { return filepath.Join(string(d), "options.json") }
+
+// Log is the log of a program, named as its component is, or of the daemon.
+func (d Dir) Log(name string) string { return filepath.Join(string(d), "log", name+".log") }
+
+// Cluster is the folder of a control plane: keys, kubeconfig, etcd's data.
 func (d Dir) Cluster(name string) string { return filepath.Join(string(d), "clusters", name) }
+
+// Node is the folder of a node's disk.
 func (d Dir) Node(cluster, node string) string {
 	return filepath.Join(string(d), "nodes", cluster, node)
 }
@@ -204,20 +214,26 @@ func (p Process) open() (int, error) {
 		return -1, fmt.Errorf("process %d: %w", p.PID, err)
 	}
 	start, err := startTime("/proc", p.PID)
-	if err == nil && start == p.Start && !zombie(p.PID) {
-		return fd, nil
+	if err == nil && start == p.Start {
+		if over, err := ended(fd, 0); err == nil && !over {
+			return fd, nil
+		}
 	}
 	_ = unix.Close(fd) // as above
 	return -1, fmt.Errorf("process %d is not the recorded one", p.PID)
 }
 
-func zombie(pid int) bool {
-	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
-	if err != nil {
-		return true
+// ended reports whether the process behind a pidfd is over, whether or not
+// somebody has waited for it. Its state in /proc would say so too early: of a
+// process with several threads, the first may be over while another one still
+// ends the processes of its PID namespace.
+func ended(pidfd int, wait time.Duration) (bool, error) {
+	polls := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	n, err := unix.Poll(polls, int(wait.Milliseconds()))
+	if errors.Is(err, unix.EINTR) {
+		return false, nil
 	}
-	_, rest, _ := strings.Cut(string(text[max(0, strings.LastIndexByte(string(text), ')')):]), " ")
-	return strings.HasPrefix(rest, "Z") || strings.HasPrefix(rest, "X")
+	return n > 0, err
 }
 
 // Kill ends exactly this process and waits until it is gone. As it is the first
@@ -239,12 +255,11 @@ func (p Process) Kill(timeout time.Duration) error {
 		if left <= 0 {
 			return fmt.Errorf("end process %d: it is still there after %s", p.PID, timeout)
 		}
-		polls := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		n, err := unix.Poll(polls, int(left.Milliseconds())+1)
-		if err != nil && !errors.Is(err, unix.EINTR) {
+		over, err := ended(fd, left+time.Millisecond)
+		if err != nil {
 			return fmt.Errorf("wait for process %d: %w", p.PID, err)
 		}
-		if n > 0 {
+		if over {
 			return nil
 		}
 	}
