@@ -175,12 +175,16 @@ func (d *Daemon) startCluster(ctx context.Context, t topology.Cluster) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
+	group, inner = errgroup.WithContext(ctx)
 	for _, n := range c.nodes {
-		if err := n.startPrograms(ctx, ""); err != nil {
-			return err
-		}
+		group.Go(func() error {
+			if err := n.startPrograms(inner, ""); err != nil {
+				return err
+			}
+			return n.openNetwork(inner)
+		})
 	}
-	return nil
+	return group.Wait()
 }
 
 func (d *Daemon) startControlPlane(ctx context.Context, c *cluster) error {

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -44,14 +45,13 @@ func (n *node) writeFiles() error {
 		return fmt.Errorf("encode the kubelet's configuration: %w", err)
 	}
 	files := map[string]string{
-		control.KubeletConfig:                    string(config),
-		"etc/cni/net.d/" + azurecni.ConflistName: string(azurecni.Conflist(n.cniConfig())),
-		"etc/hostname":                           n.Name + "\n",
-		"etc/hosts":                              "127.0.0.1 localhost\n::1 localhost\n" + n.Addresses.V4.String() + " " + n.Name + "\n",
-		"etc/resolv.conf":                        "# A node of the lab has no name server of its own.\n",
-		"etc/nsswitch.conf":                      "passwd: files\ngroup: files\nhosts: files dns\n",
-		"etc/passwd":                             "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
-		"etc/group":                              "root:x:0:\nnogroup:x:65534:\n",
+		control.KubeletConfig: string(config),
+		"etc/hostname":        n.Name + "\n",
+		"etc/hosts":           "127.0.0.1 localhost\n::1 localhost\n" + n.Addresses.V4.String() + " " + n.Name + "\n",
+		"etc/resolv.conf":     "# A node of the lab has no name server of its own.\n",
+		"etc/nsswitch.conf":   "passwd: files\ngroup: files\nhosts: files dns\n",
+		"etc/passwd":          "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+		"etc/group":           "root:x:0:\nnogroup:x:65534:\n",
 	}
 	for path, text := range files {
 		if err := os.WriteFile(filepath.Join(n.dir, path), []byte(text), 0o644); err != nil {
@@ -70,6 +70,28 @@ func (n *node) writeFiles() error {
 		if err := link(plugin.target, filepath.Join(n.dir, "opt/cni/bin", plugin.name)); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// openNetwork writes the CNI configuration, without which a node is not Ready,
+// once kube-proxy has written its rules: a pod that calls the API server's
+// Service before would go on sending to nowhere for half a minute. Azure's node
+// service, too, holds the file back until the node's network is complete. It
+// stays over reboots.
+func (n *node) openNetwork(ctx context.Context) error {
+	limit, cancel := context.WithTimeout(ctx, orderTimeout)
+	defer cancel()
+	if err := n.awaitServiceRules(limit); err != nil {
+		return err
+	}
+	path := filepath.Join(n.dir, "etc/cni/net.d", azurecni.ConflistName)
+	next := path + ".next" // an ending that is no CNI configuration's
+	if err := os.WriteFile(next, azurecni.Conflist(n.cniConfig()), 0o600); err != nil {
+		return fmt.Errorf("node %s: write the CNI configuration: %w", n.Path(), err)
+	}
+	if err := os.Rename(next, path); err != nil {
+		return fmt.Errorf("node %s: write the CNI configuration: %w", n.Path(), err)
 	}
 	return nil
 }
