@@ -1,0 +1,106 @@
+package deps
+
+// importTable is the one place that says who may import what. A new package
+// gets a row, in the order of the layout; see Rule for what the fields mean.
+func importTable() Table {
+	const (
+		cni       = "github.com/containernetworking/cni"
+		grpc      = "google.golang.org/grpc"
+		cobra     = "github.com/spf13/cobra"
+		logrus    = "github.com/sirupsen/logrus"
+		netlink   = "github.com/vishvananda/netlink"
+		netns     = "github.com/vishvananda/netns"
+		syncGroup = "golang.org/x/sync"
+		sys       = "golang.org/x/sys"
+		yaml      = "sigs.k8s.io/yaml"
+
+		api       = "k8s.io/api"
+		machinery = "k8s.io/apimachinery"
+		client    = "k8s.io/client-go"
+		streaming = "k8s.io/cri-streaming"
+		criClient = "k8s.io/cri-client"
+	)
+	return Table{
+		"test/deps": {},
+
+		"test/lab": {
+			Repo:    []string{"test/lab/..."},
+			Modules: []string{cobra, logrus, sys, cni},
+		},
+		"test/lab/ns":        {Modules: []string{sys}},
+		"test/lab/rootfs":    {Modules: []string{sys}},
+		"test/lab/rootcheck": {Modules: []string{sys}},
+		"test/lab/state":     {Modules: []string{sys}},
+		"test/lab/topology":  {Pure: true},
+		"test/lab/fabric": {
+			Repo:    []string{"test/lab/topology", "test/lab/ns"},
+			Modules: []string{logrus, netlink, netns, syncGroup, sys},
+		},
+		"test/lab/azurecni": {Modules: []string{cni, logrus, netlink, netns, sys}},
+		"test/lab/netprobe": {Modules: []string{cobra, logrus, syncGroup, sys}},
+		"test/lab/control": {
+			Repo:    []string{"test/lab/topology"},
+			Modules: []string{logrus, api, machinery, client, syncGroup, sys, yaml},
+		},
+		"test/lab/kubeclient": {
+			Repo:    []string{"test/lab/ns"},
+			Modules: []string{api, machinery, client},
+		},
+		"test/lab/kubebin":   {Modules: []string{sys}},
+		"test/lab/preflight": {Repo: []string{"test/lab/ns"}, Modules: []string{sys}},
+		"test/lab/runtime": {
+			Repo:    []string{"test/lab/ns", "test/lab/rootfs"},
+			Modules: []string{cni, logrus, syncGroup, sys},
+		},
+		"test/lab/kubelet": {
+			Repo: []string{"test/lab/kubelet/...", "test/lab/runtime", "test/lab/ns"},
+			Modules: []string{
+				cobra, logrus, "github.com/coreos/go-iptables", api, machinery, client, streaming,
+				criClient, "k8s.io/cri-api", "k8s.io/utils", syncGroup, sys, yaml,
+			},
+		},
+		"test/lab/kubelet/podplan": {
+			Repo:    []string{"test/lab/kubelet/podspec", "test/lab/kubelet/probe", "test/lab/runtime"},
+			Modules: []string{api, machinery},
+		},
+		"test/lab/kubelet/podspec": {
+			Repo:    []string{"test/lab/runtime"},
+			Modules: []string{api, machinery},
+		},
+		"test/lab/kubelet/podstatus": {
+			Repo: []string{
+				"test/lab/kubelet/podplan", "test/lab/kubelet/podspec", "test/lab/kubelet/probe",
+				"test/lab/runtime",
+			},
+			Modules: []string{api, machinery},
+		},
+		"test/lab/kubelet/probe": {Modules: []string{grpc, logrus, api, machinery, sys}},
+		"test/lab/kubelet/volume": {
+			Repo:    []string{"test/lab/kubelet/podspec", "test/lab/runtime"},
+			Modules: []string{logrus, api, machinery, sys},
+		},
+		"test/lab/daemon": {
+			Repo: []string{
+				"test/lab/topology", "test/lab/fabric", "test/lab/control", "test/lab/kubeclient", "test/lab/ns",
+				"test/lab/rootfs", "test/lab/state", "test/lab/azurecni", "test/lab/kubelet", "test/lab/runtime",
+			},
+			Modules: []string{logrus, api, machinery, client, syncGroup, sys, yaml},
+		},
+		"test/lab/labtest": {
+			Repo: []string{
+				"test/lab/topology", "test/lab/ns", "test/lab/netprobe", "test/lab/daemon", "test/lab/kubeclient",
+				"test/lab/state",
+			},
+			Modules: []string{logrus, api, machinery, client, "k8s.io/streaming", "k8s.io/utils", syncGroup, sys, yaml},
+		},
+		// A module of its own: only the lab may run it, and nothing imports it.
+		"test/lab/kube": {Modules: []string{
+			cobra, api, machinery, client, "k8s.io/component-base", "k8s.io/kubectl", "k8s.io/kubernetes",
+			"github.com/coredns/coredns", "go.etcd.io/etcd/server/v3",
+		}},
+
+		"test/e2e":           {},
+		"test/e2e/lifecycle": {},
+		"test/bench":         {},
+	}
+}

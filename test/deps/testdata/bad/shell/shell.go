@@ -1,0 +1,11 @@
+// Package shell imports what its row does not list. It may import core.
+package shell
+
+import (
+	"os"
+
+	"example.com/allowed/library/part"
+	"example.com/bad/core"
+	"example.com/bad/impure"
+	"example.com/allowed/libraryother"
+)
