@@ -72,8 +72,10 @@ type netConf struct {
 // podArgs are the CNI_ARGS that name the pod.
 type podArgs struct {
 	types.CommonArgs
-	K8S_POD_NAMESPACE types.UnmarshallableString // the key's spelling in CNI_ARGS
-	K8S_POD_NAME      types.UnmarshallableString // as above
+	//lint:ignore ST1003 the key's spelling in CNI_ARGS
+	K8S_POD_NAMESPACE types.UnmarshallableString
+	//lint:ignore ST1003 as above
+	K8S_POD_NAME types.UnmarshallableString
 }
 
 // HostVethName gives the name of the host end of a pod's veth pair: "azv" and

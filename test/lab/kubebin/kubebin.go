@@ -58,7 +58,7 @@ func Dir(module string) (dir string, built bool, err error) {
 	dir = filepath.Join(cache, "overland-lab", Version+"-"+key)
 	for _, name := range []string{Kube, Portmap} {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
-			return dir, false, nil //nolint:nilerr // not there: not built
+			return dir, false, nil // not there: not built
 		}
 	}
 	return dir, true, nil

@@ -243,7 +243,7 @@ func ended(pidfd int, wait time.Duration) (bool, error) {
 func (p Process) Kill(timeout time.Duration) error {
 	fd, err := p.open()
 	if err != nil {
-		return nil //nolint:nilerr // not there: nothing to end
+		return nil // not there: nothing to end
 	}
 	defer func() { _ = unix.Close(fd) }()
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
