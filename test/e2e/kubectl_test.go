@@ -217,3 +217,15 @@ func askLine(t *testing.T, conn net.Conn) string {
 	}
 	return line
 }
+
+func TestKubectlRunAttachesToItsPod(t *testing.T) {
+	t.Parallel()
+	n := west().NewNamespace(t, "attach")
+	// The script says nothing before it has read, and so not before kubectl is
+	// attached.
+	out := n.KubectlWith(t, strings.NewReader("hello\n"), "-n", n.Name, "run", "once", "--image=busybox", "--restart=Never",
+		"--rm", "-i", "-q", "--command", "--", "sh", "-c", "read word; echo $word to you; exit 4")
+	if out.Code != 4 || out.Stdout != "hello to you\n" {
+		t.Errorf("expected an answer and 4, got %s", out)
+	}
+}

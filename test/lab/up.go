@@ -90,7 +90,7 @@ func (l *lab) doUp(ctx context.Context, options topology.Options) error {
 func (l *lab) launch(ctx context.Context, options topology.Options) error {
 	kube, err := l.kube(ctx)
 	if err != nil {
-		return errors.Join(err, l.dir.Remove())
+		return err
 	}
 	if err := l.prepare(kube, options); err != nil {
 		return err

@@ -181,7 +181,7 @@ func (w *worker) containerConfig(ctx context.Context, pod *v1.Pod, spec *v1.Cont
 		Name: spec.Name, Attempt: w.attempt(spec.Name), Image: spec.Image,
 		Command: podspec.ExpandAll(spec.Command, env), Args: podspec.ExpandAll(spec.Args, env),
 		Env: podspec.List(env), WorkingDir: spec.WorkingDir, Mounts: mounts, Security: security,
-		Stdin: spec.Stdin, TTY: spec.TTY, TerminationMessagePath: spec.TerminationMessagePath,
+		Stdin: spec.Stdin, StdinOnce: spec.StdinOnce, TTY: spec.TTY, TerminationMessagePath: spec.TerminationMessagePath,
 	}
 	for _, m := range spec.VolumeMounts {
 		if filepath.Clean(m.MountPath) == "/etc/hosts" {

@@ -56,5 +56,5 @@ func Run(ctx context.Context, config Config, log *logrus.Entry) error {
 	if err != nil {
 		return fmt.Errorf("start the container runtime: %w", err)
 	}
-	return New(config, client, r, r, r.Changed(), log).Run(ctx)
+	return New(config, client, r, r, r, r.Changed(), log).Run(ctx)
 }

@@ -94,6 +94,10 @@ func (f *fakeRuntime) Sandboxes() []runtime.Sandbox {
 	return slices.Clone(f.boxes)
 }
 
+func (f *fakeRuntime) Attach(context.Context, string, runtime.ExecIO) error {
+	return errors.ErrUnsupported
+}
+
 func (f *fakeRuntime) Namespaces(string) (ns.Set, error) { return ns.Set{}, errors.ErrUnsupported }
 
 func (f *fakeRuntime) CheckImage(image string) error {

@@ -36,7 +36,6 @@ type sandboxes interface {
 	StopSandbox(ctx context.Context, id string) error
 	RemoveSandbox(ctx context.Context, id string) error
 	Sandboxes() []runtime.Sandbox
-	Namespaces(id string) (ns.Set, error)
 }
 
 // containers is the part of the runtime that runs containers.
@@ -46,7 +45,13 @@ type containers interface {
 	StopContainer(ctx context.Context, id string, grace time.Duration) error
 	RemoveContainer(id string) error
 	Containers() []runtime.Container
+}
+
+// streams is the part of the runtime that connects callers with pods.
+type streams interface {
 	Exec(ctx context.Context, id string, command []string, io runtime.ExecIO) (int, error)
+	Attach(ctx context.Context, id string, io runtime.ExecIO) error
+	Namespaces(sandbox string) (ns.Set, error)
 }
 
 // Kubelet runs the pods that are bound to its node. Its workers' methods run on
@@ -57,6 +62,7 @@ type Kubelet struct {
 	client     kubernetes.Interface
 	sandboxes  sandboxes
 	containers containers
+	streams    streams
 	changed    <-chan struct{}
 	volumes    *volume.Manager
 	objects    *objects
@@ -77,9 +83,11 @@ type Kubelet struct {
 }
 
 // New makes the kubelet of a node on top of a runtime, which is given in parts.
-func New(cfg Config, client kubernetes.Interface, s sandboxes, c containers, changed <-chan struct{}, log *logrus.Entry) *Kubelet {
+func New(cfg Config, client kubernetes.Interface, s sandboxes, c containers, st streams,
+	changed <-chan struct{}, log *logrus.Entry,
+) *Kubelet {
 	k := &Kubelet{
-		cfg: cfg, log: log, client: client, sandboxes: s, containers: c, changed: changed,
+		cfg: cfg, log: log, client: client, sandboxes: s, containers: c, streams: st, changed: changed,
 		objects: newObjects(client), workers: map[types.UID]*worker{}, names: map[string]types.UID{},
 		crash: flowcontrol.NewBackOff(cfg.CrashBackoff.Duration, cfg.MaxCrashBackoff.Duration),
 		pull:  flowcontrol.NewBackOff(cfg.CrashBackoff.Duration, cfg.MaxCrashBackoff.Duration),

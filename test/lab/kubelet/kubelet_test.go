@@ -46,7 +46,7 @@ func start(t *testing.T, run *fakeRuntime, pods ...*v1.Pod) *bench {
 	}
 	config.CrashBackoff.Duration = 50 * time.Millisecond
 	config.defaults()
-	b.k = New(config, b.client, run, run, run.changes, logger.WithField("test", t.Name()))
+	b.k = New(config, b.client, run, run, run, run.changes, logger.WithField("test", t.Name()))
 	ctx, cancel := context.WithCancel(context.Background())
 	group, ctx := errgroup.WithContext(ctx)
 	for _, factory := range b.k.informers {

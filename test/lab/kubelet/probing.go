@@ -193,7 +193,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 func (k *Kubelet) execOutput(id string) func(ctx context.Context, command []string) (string, int, error) {
 	return func(ctx context.Context, command []string) (string, int, error) {
 		var out limited
-		code, err := k.containers.Exec(ctx, id, command, runtime.ExecIO{Stdout: &out, Stderr: &out})
+		code, err := k.streams.Exec(ctx, id, command, runtime.ExecIO{Stdout: &out, Stderr: &out})
 		return out.String(), code, err
 	}
 }

@@ -26,7 +26,7 @@ import (
 // apiServer is the name in the certificate that the API server calls with.
 const apiServer = "kube-apiserver-kubelet-client"
 
-// server is what the API server calls: logs, exec, port-forward.
+// server is what the API server calls: logs, exec, attach, port-forward.
 type server struct {
 	k    *Kubelet
 	http *http.Server
@@ -66,9 +66,8 @@ func (s *server) routes() http.Handler {
 		mux.HandleFunc(method+" /exec/{namespace}/{pod}/{uid}/{container}", s.exec)
 		mux.HandleFunc(method+" /portForward/{namespace}/{pod}", s.portForward)
 		mux.HandleFunc(method+" /portForward/{namespace}/{pod}/{uid}", s.portForward)
-		mux.HandleFunc(method+" /attach/{namespace}/{pod}/", func(w http.ResponseWriter, _ *http.Request) {
-			answer(w, http.StatusNotImplemented, "the lab's kubelet cannot attach to a running container; use kubectl exec or kubectl logs")
-		})
+		mux.HandleFunc(method+" /attach/{namespace}/{pod}/{container}", s.attach)
+		mux.HandleFunc(method+" /attach/{namespace}/{pod}/{uid}/{container}", s.attach)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if code, why := allowed(r.TLS); code != http.StatusOK {

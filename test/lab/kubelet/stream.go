@@ -45,11 +45,7 @@ func (e executor) ExecInContainer(ctx context.Context, _, _, id string, command 
 ) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	streams := runtime.ExecIO{Stdin: in, Stdout: out, Stderr: errs, TTY: tty}
-	if resize != nil {
-		streams.Resize = sizes(ctx, resize)
-	}
-	code, err := e.k.containers.Exec(ctx, id, command, streams)
+	code, err := e.k.streams.Exec(ctx, id, command, streamsOf(ctx, in, out, errs, tty, resize))
 	if err != nil {
 		return err
 	}
@@ -57,6 +53,46 @@ func (e executor) ExecInContainer(ctx context.Context, _, _, id string, command 
 		return exec.CodeExitError{Err: fmt.Errorf("exit code %d", code), Code: code}
 	}
 	return nil
+}
+
+// attach connects the caller with the container's own command.
+func (s *server) attach(w http.ResponseWriter, r *http.Request) {
+	c, ok := s.running(w, r)
+	if !ok {
+		return
+	}
+	options, err := remotecommand.NewOptions(r)
+	if err != nil {
+		answer(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	remotecommand.ServeAttach(w, r, attacher{s.k}, "", "", c.ID, options,
+		idleStream, remotecommand.DefaultStreamCreationTimeout, remotecommand.SupportedStreamingProtocols)
+}
+
+// attacher attaches for the streaming library. The container's name is its id
+// here.
+type attacher struct{ k *Kubelet }
+
+// AttachContainer returns when the container has ended or the caller is gone.
+func (a attacher) AttachContainer(ctx context.Context, _, _, id string, in io.Reader, out, errs io.WriteCloser,
+	tty bool, resize <-chan remotecommand.TerminalSize,
+) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	return a.k.streams.Attach(ctx, id, streamsOf(ctx, in, out, errs, tty, resize))
+}
+
+// streamsOf puts the caller's streams into one value; those that it does not
+// want are absent there.
+func streamsOf(ctx context.Context, in io.Reader, out, errs io.WriteCloser,
+	tty bool, resize <-chan remotecommand.TerminalSize,
+) runtime.ExecIO {
+	all := runtime.ExecIO{Stdin: in, Stdout: out, Stderr: errs, TTY: tty}
+	if resize != nil {
+		all.Resize = sizes(ctx, resize)
+	}
+	return all
 }
 
 func sizes(ctx context.Context, from <-chan remotecommand.TerminalSize) <-chan runtime.TermSize {
@@ -109,7 +145,7 @@ type forwarder struct{ k *Kubelet }
 // PortForward connects the stream with a port on the pod's loopback interface.
 func (f forwarder) PortForward(ctx context.Context, id, _ string, port int32, stream io.ReadWriteCloser) error {
 	defer func() { _ = stream.Close() }() // its peer may be gone already
-	namespaces, err := f.k.sandboxes.Namespaces(id)
+	namespaces, err := f.k.streams.Namespaces(id)
 	if err != nil {
 		return fmt.Errorf("find the pod's network: %w", err)
 	}

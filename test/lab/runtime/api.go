@@ -94,6 +94,7 @@ type ContainerConfig struct {
 	Files                  map[string]string // text by path in the container, e.g. /etc/hosts
 	Security               Security
 	Stdin, TTY             bool
+	StdinOnce              bool   // standard input ends with the first client that attached
 	TerminationMessagePath string // default /dev/termination-log
 }
 

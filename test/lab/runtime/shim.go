@@ -77,7 +77,7 @@ type shim struct {
 	state  containerState
 	log    *logFile
 	copies sync.WaitGroup
-	kept   []*os.File // ends that must stay open as long as the container lives
+	attach *attachments
 }
 
 func (s *shim) record() error { return writeJSON(s.spec.statePath(), s.state) }
@@ -89,6 +89,10 @@ func (s *shim) start() error {
 	if s.log, err = openLog(s.spec.LogPath); err != nil {
 		return err
 	}
+	if s.attach, err = listenAttach(s.spec); err != nil {
+		return err
+	}
+	go s.attach.serve()
 	if s.spec.HostPID {
 		// Without a PID namespace the container's orphans come to us.
 		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
@@ -133,22 +137,27 @@ func (s *shim) connect(cmd *exec.Cmd) ([]*os.File, error) {
 	}
 	var ends []*os.File
 	if s.spec.Config.Stdin {
-		// Nobody attaches; reading blocks, as for the real one without a client.
+		// Until somebody attaches, reading blocks.
 		ours, theirs, err := reversed(os.Pipe())
 		if err != nil {
 			return nil, err
 		}
 		cmd.Stdin = theirs
-		ends, s.kept = append(ends, theirs), append(s.kept, ours)
+		ends = append(ends, theirs)
+		s.attach.connectStdin(ours, nil)
 	}
-	for stream, to := range map[string]*io.Writer{"stdout": &cmd.Stdout, "stderr": &cmd.Stderr} {
+	for _, stream := range []struct {
+		name string
+		kind byte
+		to   *io.Writer
+	}{{"stdout", frameStdout, &cmd.Stdout}, {"stderr", frameStderr, &cmd.Stderr}} {
 		ours, theirs, err := os.Pipe()
 		if err != nil {
 			return nil, err
 		}
-		*to = theirs
+		*stream.to = theirs
 		ends = append(ends, theirs)
-		s.copies.Go(func() { s.log.copy(stream, ours) })
+		s.copies.Go(func() { s.log.copy(stream.name, io.TeeReader(ours, output{s.attach, stream.kind})) })
 	}
 	return ends, nil
 }
@@ -198,7 +207,10 @@ func (s *shim) takeTerminal(oob []byte) error {
 		return fmt.Errorf("receive the terminal: %w", err)
 	}
 	terminal := os.NewFile(uintptr(fds[0]), "terminal")
-	s.copies.Go(func() { s.log.copy("stdout", terminal) })
+	if s.spec.Config.Stdin {
+		s.attach.connectStdin(terminal, terminal)
+	}
+	s.copies.Go(func() { s.log.copy("stdout", io.TeeReader(terminal, output{s.attach, frameStdout})) })
 	return nil
 }
 
@@ -244,6 +256,7 @@ func (s *shim) finish() error {
 	case <-drained:
 	case <-time.After(drainTimeout):
 	}
+	s.attach.close()
 	s.state.Message = tail(s.spec.MessageFile, 4096)
 	return s.record()
 }
