@@ -174,9 +174,16 @@ func secondLab(l *lab) {
 	if err := os.MkdirAll(filepath.Dir(string(other.dir)), 0o755); err != nil {
 		l.t.Fatal(err)
 	}
-	other.must(small()...)
+	other.must(append(small(), "--iptables", "legacy")...)
 	if out := other.must("exec", "west/node-1", "--", "hostname"); out != "node-1\n" {
 		l.t.Errorf("the host name of the second lab's node is %q", out)
+	}
+	// kube-proxy's rules are in the backend that was asked for, and only there.
+	for backend, want := range map[string]bool{"legacy": true, "nft": false} {
+		rules := other.must("exec", "west/node-1", "--", "iptables-"+backend+"-save", "-t", "nat")
+		if strings.Contains(rules, "-A KUBE-SERVICES ") != want {
+			l.t.Errorf("rules of kube-proxy in the backend %s: want %t, got\n%s", backend, want, rules)
+		}
 	}
 	script := `eval "$(` + shellQuote(program()) + ` env west)" && kubectl get nodes -o name`
 	kubectl := other.command()
