@@ -102,12 +102,12 @@ race: root ## * tests beside the code, of packages with goroutines, under the ra
 .PHONY: e2e
 e2e: root build kube ## * end-to-end tests in a lab of their own
 	$(call stage,e2e)
-	go test ./test/e2e/... -p 1 -count=1 -vet=off -timeout $(E2E_TIMEOUT)
+	OVERLAND_LAB_PROGRAM=$(CURDIR)/bin/lab go test ./test/e2e/... -p 1 -count=1 -vet=off -timeout $(E2E_TIMEOUT)
 
 .PHONY: bench
 bench: packages build kube ## * benchmarks: every figure that the documentation claims
 	$(call stage,bench)
-	go test -run '^$$' -bench . -benchtime=1x -timeout $(BENCH_TIMEOUT) ./test/bench/...
+	OVERLAND_LAB_PROGRAM=$(CURDIR)/bin/lab go test -run '^$$' -bench . -benchtime=1x -timeout $(BENCH_TIMEOUT) ./test/bench/...
 
 .PHONY: fuzz
 fuzz: root ## * every fuzz target for FUZZTIME (10s) each

@@ -42,9 +42,9 @@ rmdir "$3" 2>/dev/null; true`
 // down with whether tests failed: it then prints the ends of the components'
 // logs. Whatever becomes of the tests' process, the lab is taken down.
 //
-// $OVERLAND_LAB_PROGRAM names the lab's program; by default it is the
-// checkout's bin/lab, or built if that is not there. With $OVERLAND_E2E_LAB, the
-// lab of that state folder is used as it is, and stays up.
+// $OVERLAND_LAB_PROGRAM names the lab's program; by default it is built, since
+// one that is found may be older than its source. With $OVERLAND_E2E_LAB, the lab
+// of that state folder is used as it is, and stays up.
 func Up(flags ...string) (lab *Lab, down func(failed bool) error, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
 	defer cancel()
@@ -142,8 +142,8 @@ func (o *ownLab) end() error {
 	return errors.Join(failures...)
 }
 
-// findProgram is the path of the lab's program, built into the folder if need
-// be.
+// findProgram is the path of the lab's program, built into the folder unless one
+// is named.
 func findProgram(folder string) (string, error) {
 	if path := os.Getenv(programVariable); path != "" {
 		return filepath.Abs(path)
@@ -153,11 +153,7 @@ func findProgram(folder string) (string, error) {
 		return "", fmt.Errorf("find the checkout: %w", err)
 	}
 	checkout := filepath.Dir(strings.TrimSpace(string(root)))
-	built := filepath.Join(checkout, "bin", "lab")
-	if _, err := os.Stat(built); err == nil {
-		return built, nil
-	}
-	built = filepath.Join(folder, "lab-program")
+	built := filepath.Join(folder, "lab-program")
 	cmd := exec.Command("go", "build", "-o", built, "./test/lab")
 	cmd.Dir = checkout
 	if out, err := cmd.CombinedOutput(); err != nil {
