@@ -38,14 +38,8 @@ func TestAnIPv4LabHasNoIPv6Addresses(t *testing.T) {
 	options := twoClusters().Options
 	options.DualStack = false
 	lab := topology.New(options)
-	f := New("/run/single", lab)
-	if err := f.Build(); err != nil {
-		t.Fatal(err)
-	}
+	f := build(t, lab)
 	n := lab.Clusters[0].Nodes[0]
-	if err := f.AttachNode(n); err != nil {
-		t.Fatal(err)
-	}
 	expect(t, f, n.Namespace, true, lab.Clusters[1].ControlPlane.Addresses.V4, lab.Outside.Addresses.V4)
 	err := f.at(n.Namespace, func(h *netlink.Handle) error {
 		link, err := h.LinkByName("eth0")
