@@ -12,6 +12,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/overland-net/overland/test/lab/daemon"
 )
 
 // labProcesses lists the lab's processes by their numbers there.
@@ -20,9 +22,22 @@ func labProcesses(l *lab) []process {
 	return processesIn(l.t, fmt.Sprintf("/proc/%d/root/proc", l.first().PID))
 }
 
+// nodeProcesses lists what runs on a node. Its programs and their containers are
+// the daemon's children and become its first process's when they lose their
+// parent, so both are looked for.
+func nodeProcesses(l *lab, node daemon.NodeStatus) []process {
+	l.t.Helper()
+	all := labProcesses(l)
+	found := below(all, node.PID)
+	for _, c := range node.Components {
+		found = append(found, below(all, c.PID)...)
+	}
+	return found
+}
+
 func reboot(l *lab) {
 	node := l.status().Clusters[0].Nodes[0]
-	old := below(labProcesses(l), node.PID)
+	old := nodeProcesses(l, node)
 	marks := markNamespaces(l, old)
 	// At least the node's own and that of its pod of the cluster's DNS.
 	if marks < 2 {

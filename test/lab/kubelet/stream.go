@@ -19,18 +19,28 @@ import (
 // idleStream is how long a stream may be silent: the real kubelet's default.
 const idleStream = 4 * time.Hour
 
-// exec runs a command in a container and connects it with the caller.
-func (s *server) exec(w http.ResponseWriter, r *http.Request) {
+// commandStreams finds the running container that a request names and which
+// streams it asks for, or answers why not: options are then nil.
+func (s *server) commandStreams(w http.ResponseWriter, r *http.Request) (id string, options *remotecommand.Options) {
 	c, ok := s.running(w, r)
 	if !ok {
-		return
+		return "", nil
 	}
 	options, err := remotecommand.NewOptions(r)
 	if err != nil {
 		answer(w, http.StatusBadRequest, err.Error())
+		return "", nil
+	}
+	return c.ID, options
+}
+
+// exec runs a command in a container and connects it with the caller.
+func (s *server) exec(w http.ResponseWriter, r *http.Request) {
+	id, options := s.commandStreams(w, r)
+	if options == nil {
 		return
 	}
-	remotecommand.ServeExec(w, r, executor{s.k}, "", "", c.ID, r.URL.Query()["command"], options,
+	remotecommand.ServeExec(w, r, executor{s.k}, "", "", id, r.URL.Query()["command"], options,
 		idleStream, remotecommand.DefaultStreamCreationTimeout, remotecommand.SupportedStreamingProtocols)
 }
 
@@ -57,16 +67,11 @@ func (e executor) ExecInContainer(ctx context.Context, _, _, id string, command 
 
 // attach connects the caller with the container's own command.
 func (s *server) attach(w http.ResponseWriter, r *http.Request) {
-	c, ok := s.running(w, r)
-	if !ok {
+	id, options := s.commandStreams(w, r)
+	if options == nil {
 		return
 	}
-	options, err := remotecommand.NewOptions(r)
-	if err != nil {
-		answer(w, http.StatusBadRequest, err.Error())
-		return
-	}
-	remotecommand.ServeAttach(w, r, attacher{s.k}, "", "", c.ID, options,
+	remotecommand.ServeAttach(w, r, attacher{s.k}, "", "", id, options,
 		idleStream, remotecommand.DefaultStreamCreationTimeout, remotecommand.SupportedStreamingProtocols)
 }
 

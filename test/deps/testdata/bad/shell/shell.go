@@ -5,7 +5,7 @@ import (
 	"os"
 
 	"example.com/allowed/library/part"
+	"example.com/allowed/libraryother"
 	"example.com/bad/core"
 	"example.com/bad/impure"
-	"example.com/allowed/libraryother"
 )
