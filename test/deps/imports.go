@@ -5,6 +5,7 @@ import (
 	"go/ast"
 	"go/token"
 	"maps"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +22,17 @@ type Rule struct {
 	// Pure packages compute and do nothing else: no goroutine, lock, clock,
 	// context, logger, file, network or chance, and they import only pure ones.
 	Pure bool
+	// PureFiles are the beginnings of names of files to which the same applies
+	// in a package that is not pure as a whole.
+	PureFiles []string
+}
+
+// of is the rule as it is for one file.
+func (r Rule) of(f File) Rule {
+	if !f.Test && slices.ContainsFunc(r.PureFiles, func(prefix string) bool { return strings.HasPrefix(path.Base(f.Path), prefix) }) {
+		r.Pure = true
+	}
+	return r
 }
 
 // Table is the rule of every package, by its path relative to the root module.
@@ -42,13 +54,14 @@ func CheckImports(modulePath string, packages []Package, table Table) []string {
 			if f.Test {
 				continue
 			}
+			rule := rule.of(f)
 			for _, spec := range f.Syntax.Imports {
 				if why := rule.refuses(modulePath, importPath(spec), table); why != "" {
 					problems = append(problems, f.problem(spec.Pos(), fmt.Sprintf("package %s may not import %s: %s", p.Path, importPath(spec), why)))
 				}
 			}
 			if rule.Pure {
-				problems = append(problems, goStatements(p, f)...)
+				problems = append(append(problems, goStatements(p, f)...), clockCalls(p, f)...)
 			}
 		}
 	}
@@ -94,10 +107,11 @@ func within(path, folder string) bool {
 }
 
 // impure tells the packages that bring in what a pure package must not have.
-// "net" is one, "net/netip" is not: hence folders are named as such.
+// "net" is one, "net/netip" is not: hence folders are named as such. "time" has
+// values too, so of that one, clockCalls looks at what is called.
 func impure(path string) bool {
 	switch path {
-	case "context", "time", "net", "syscall", "unsafe", "math/rand", "math/rand/v2", "crypto/rand":
+	case "context", "net", "syscall", "unsafe", "math/rand", "math/rand/v2", "crypto/rand":
 		return true
 	}
 	for _, folder := range []string{
@@ -109,6 +123,27 @@ func impure(path string) bool {
 		}
 	}
 	return false
+}
+
+// clockCalls finds what of package time looks at a clock or waits for one.
+func clockCalls(p Package, f File) []string {
+	var problems []string
+	ast.Inspect(f.Syntax, func(n ast.Node) bool {
+		selector, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		name, ok := selector.X.(*ast.Ident)
+		if !ok || importedAs(f, name.Name) != "time" {
+			return true
+		}
+		switch selector.Sel.Name {
+		case "Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker", "Timer", "Ticker":
+			problems = append(problems, f.problem(selector.Pos(), fmt.Sprintf("package %s is pure: no time.%s", p.Path, selector.Sel.Name)))
+		}
+		return true
+	})
+	return problems
 }
 
 func goStatements(p Package, f File) []string {

@@ -148,7 +148,8 @@ func embedded(doc *ast.CommentGroup) bool {
 }
 
 // constant tells the calls whose results are constants but for the language:
-// error sentinels, compiled expressions and addresses.
+// error sentinels, compiled expressions, addresses, and the seed of hashes, which
+// has to be one for the process and decides nothing but an order.
 func constant(f File, value ast.Expr) bool {
 	call, ok := value.(*ast.CallExpr)
 	if !ok {
@@ -163,7 +164,7 @@ func constant(f File, value ast.Expr) bool {
 		return false
 	}
 	switch importedAs(f, name.Name) + "." + selector.Sel.Name {
-	case "errors.New", "fmt.Errorf", "regexp.MustCompile",
+	case "errors.New", "fmt.Errorf", "regexp.MustCompile", "hash/maphash.MakeSeed",
 		"net/netip.MustParseAddr", "net/netip.MustParsePrefix", "net/netip.MustParseAddrPort":
 		return true
 	}

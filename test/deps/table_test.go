@@ -19,13 +19,19 @@ func importTable() Table {
 		client    = "k8s.io/client-go"
 		streaming = "k8s.io/cri-streaming"
 		criClient = "k8s.io/cri-client"
+
+		pflag      = "github.com/spf13/pflag"
+		klog       = "k8s.io/klog/v2"
+		cbor       = "github.com/fxamacker/cbor/v2"
+		prometheus = "github.com/prometheus"
+		protobuf   = "google.golang.org/protobuf"
 	)
 	return Table{
 		"test/deps": {},
 
 		"test/lab": {
 			Repo:    []string{"test/lab/..."},
-			Modules: []string{cobra, logrus, sys, cni},
+			Modules: []string{cobra, logrus, sys, cni, client},
 		},
 		"test/lab/ns":        {Modules: []string{sys}},
 		"test/lab/rootfs":    {Modules: []string{sys}},
