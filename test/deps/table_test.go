@@ -27,6 +27,8 @@ func importTable() Table {
 		protobuf   = "google.golang.org/protobuf"
 	)
 	return Table{
+		"pkg/model": {Pure: true},
+
 		"test/deps": {},
 
 		"test/lab": {
