@@ -28,6 +28,7 @@ func importTable() Table {
 	)
 	return Table{
 		"pkg/model": {Pure: true},
+		"pkg/pset":  {Pure: true},
 
 		"test/deps": {},
 
