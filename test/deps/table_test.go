@@ -27,8 +27,9 @@ func importTable() Table {
 		protobuf   = "google.golang.org/protobuf"
 	)
 	return Table{
-		"pkg/model": {Pure: true},
-		"pkg/pset":  {Pure: true},
+		"pkg/model":    {Pure: true},
+		"pkg/pset":     {Pure: true},
+		"pkg/selector": {Repo: []string{"pkg/model"}, Pure: true},
 
 		"test/deps": {},
 
