@@ -30,6 +30,7 @@ func importTable() Table {
 		"pkg/model":    {Pure: true},
 		"pkg/pset":     {Pure: true},
 		"pkg/selector": {Repo: []string{"pkg/model"}, Pure: true},
+		"pkg/index":    {Repo: []string{"pkg/model", "pkg/pset", "pkg/selector"}, Pure: true},
 
 		"test/deps": {},
 
