@@ -31,6 +31,7 @@ func importTable() Table {
 		"pkg/pset":     {Pure: true},
 		"pkg/selector": {Repo: []string{"pkg/model"}, Pure: true},
 		"pkg/index":    {Repo: []string{"pkg/model", "pkg/pset", "pkg/selector"}, Pure: true},
+		"pkg/policy":   {Repo: []string{"pkg/model", "pkg/pset", "pkg/selector", "pkg/index"}, Pure: true},
 
 		"test/deps": {},
 
