@@ -11,10 +11,15 @@ export GOFLAGS := -trimpath $(GOFLAGS)
 
 # Flags of `lab up`, e.g. make lab-up LAB_FLAGS='--nodes 3 --dual-stack'.
 LAB_FLAGS ?=
+# OVERLAND=1: `make lab-up` also installs Overland and links the clusters.
+OVERLAND ?=
+# What `make e2e` and `make bench` run, as a pattern of names: RUN=Identity.
+RUN ?=
 # How long `make fuzz` spends on each fuzz target.
 FUZZTIME ?= 10s
 # Packages with goroutines: `make race` tests them, and `make unit` the others.
-RACE_PACKAGES := $(addprefix ./test/lab/,. daemon fabric kubebin kubeclient kubelet/... netprobe ns rootcheck runtime)
+RACE_PACKAGES := ./cmd/... $(addprefix ./pkg/,admin/... agent connect federation source store) \
+  $(addprefix ./test/lab/,. daemon fabric kubebin kubeclient kubelet/... netprobe ns rootcheck runtime)
 # Unit tests: everything that does not bring a whole lab up. They are never taken
 # from the cache: go does not know that they look at the kernel and at go list.
 LIST_UNIT = go list ./... | grep -Ev '/test/(e2e|bench)(/|$$)' | sort
@@ -39,7 +44,7 @@ stage = @echo "== +$$(( $$(date +%s) - $(STARTED) )) s: $(1)"
 help: ## list the targets
 	@echo 'Targets (those marked * need root):'
 	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
-	  while IFS='|' read -r name text; do printf '%-13s %s\n' "$$name" "$$text"; done
+	  while IFS='|' read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
 
 .PHONY: root
 root:
@@ -51,11 +56,31 @@ root:
 packages: root
 	@.ci/install-packages
 
+# What is generated from the API types: $(call generate,FOLDER OF GO,FOLDER OF CRDS).
+API_TYPES := pkg/api/v1alpha1
+CRDS := manifests/base/crds
+generate = $(TOOL) controller-gen object crd paths=./$(API_TYPES) output:object:dir=$(1) output:crd:dir=$(2)
+
+.PHONY: generate
+generate: ## generate deep copies and CRDs from the API types
+	$(call stage,generate)
+	$(call generate,$(API_TYPES),$(CRDS))
+
+# Generated anew beside the tree, so that it may have changes of any kind.
+.PHONY: generate-check
+generate-check: ## check that what is generated is what `make generate` makes
+	$(call stage,generate-check)
+	@new=$$(mktemp -d); trap 'rm -rf "$$new"' EXIT; \
+	  $(call generate,"$$new","$$new/crds"); \
+	  if ! diff -u $(API_TYPES)/zz_generated.deepcopy.go "$$new/zz_generated.deepcopy.go" >&2 || ! diff -ru $(CRDS) "$$new/crds" >&2; then \
+	    echo 'generated files are not those of the API types: run `make generate`' >&2; exit 1; \
+	  fi
+
 .PHONY: build
 build: ## build the programs into bin/
 	$(call stage,build)
 	@mkdir -p bin
-	go build -o bin/ ./test/lab
+	go build -o bin/ ./cmd/... ./test/lab
 
 .PHONY: kube
 kube: build ## build the Kubernetes programs into the user's cache (minutes, once a version)
@@ -63,8 +88,9 @@ kube: build ## build the Kubernetes programs into the user's cache (minutes, onc
 	bin/lab build-kube
 
 .PHONY: lab-up
-lab-up: packages build kube ## * start the lab (LAB_FLAGS='--nodes 3 --dual-stack')
+lab-up: packages build kube ## * start the lab (LAB_FLAGS='--nodes 3 --dual-stack'; OVERLAND=1 installs Overland, links)
 	bin/lab up $(LAB_FLAGS)
+	$(if $(OVERLAND),bin/lab overland)
 
 .PHONY: lab-down
 lab-down: root build ## * end the lab and remove all that is left of it
@@ -74,7 +100,7 @@ lab-down: root build ## * end the lab and remove all that is left of it
 test: packages lint unit race e2e ## * lint, unit, race and e2e: what a change must pass
 
 .PHONY: lint
-lint: ## go vet, staticcheck, errcheck, gofumpt, shellcheck
+lint: generate-check ## go vet, staticcheck, errcheck, gofumpt, shellcheck, generated files
 	$(call stage,lint)
 	go vet ./...
 	$(TOOL) staticcheck -checks '$(STATICCHECK_CHECKS)' ./...
@@ -102,12 +128,12 @@ race: root ## * tests beside the code, of packages with goroutines, under the ra
 .PHONY: e2e
 e2e: root build kube ## * end-to-end tests in a lab of their own
 	$(call stage,e2e)
-	OVERLAND_LAB_PROGRAM=$(CURDIR)/bin/lab go test ./test/e2e/... -p 1 -count=1 -vet=off -timeout $(E2E_TIMEOUT)
+	OVERLAND_LAB_PROGRAM=$(CURDIR)/bin/lab go test ./test/e2e/... $(if $(RUN),-run '$(RUN)') -p 1 -count=1 -vet=off -timeout $(E2E_TIMEOUT)
 
 .PHONY: bench
 bench: packages build kube ## * benchmarks: every figure that the documentation claims
 	$(call stage,bench)
-	OVERLAND_LAB_PROGRAM=$(CURDIR)/bin/lab go test -run '^$$' -bench . -benchtime=1x -timeout $(BENCH_TIMEOUT) ./test/bench/...
+	OVERLAND_LAB_PROGRAM=$(CURDIR)/bin/lab go test -run '^$$' -bench '$(or $(RUN),.)' -benchtime=1x -timeout $(BENCH_TIMEOUT) ./test/bench/...
 
 .PHONY: fuzz
 fuzz: root ## * every fuzz target for FUZZTIME (10s) each

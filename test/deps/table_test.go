@@ -27,11 +27,13 @@ func importTable() Table {
 		protobuf   = "google.golang.org/protobuf"
 	)
 	return Table{
-		"pkg/model":    {Pure: true},
-		"pkg/pset":     {Pure: true},
-		"pkg/selector": {Repo: []string{"pkg/model"}, Pure: true},
-		"pkg/index":    {Repo: []string{"pkg/model", "pkg/pset", "pkg/selector"}, Pure: true},
-		"pkg/policy":   {Repo: []string{"pkg/model", "pkg/pset", "pkg/selector", "pkg/index"}, Pure: true},
+		"pkg/api/v1alpha1": {Modules: []string{machinery}},
+		"pkg/api/client":   {Repo: []string{"pkg/api/v1alpha1"}, Modules: []string{machinery, client}},
+		"pkg/model":        {Pure: true},
+		"pkg/pset":         {Pure: true},
+		"pkg/selector":     {Repo: []string{"pkg/model"}, Pure: true},
+		"pkg/index":        {Repo: []string{"pkg/model", "pkg/pset", "pkg/selector"}, Pure: true},
+		"pkg/policy":       {Repo: []string{"pkg/model", "pkg/pset", "pkg/selector", "pkg/index"}, Pure: true},
 
 		"test/deps": {},
 
@@ -112,6 +114,7 @@ func importTable() Table {
 		}},
 
 		"test/e2e":           {},
+		"test/e2e/api":       {},
 		"test/e2e/lifecycle": {},
 		"test/bench":         {},
 	}
