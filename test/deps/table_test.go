@@ -34,6 +34,7 @@ func importTable() Table {
 		"pkg/selector":     {Repo: []string{"pkg/model"}, Pure: true},
 		"pkg/index":        {Repo: []string{"pkg/model", "pkg/pset", "pkg/selector"}, Pure: true},
 		"pkg/policy":       {Repo: []string{"pkg/model", "pkg/pset", "pkg/selector", "pkg/index"}, Pure: true},
+		"pkg/store":        {Repo: []string{"pkg/model"}, Modules: []string{logrus, cbor, sys}},
 
 		"test/deps": {},
 
