@@ -35,6 +35,11 @@ func importTable() Table {
 		"pkg/index":        {Repo: []string{"pkg/model", "pkg/pset", "pkg/selector"}, Pure: true},
 		"pkg/policy":       {Repo: []string{"pkg/model", "pkg/pset", "pkg/selector", "pkg/index"}, Pure: true},
 		"pkg/store":        {Repo: []string{"pkg/model"}, Modules: []string{logrus, cbor, sys}},
+		"pkg/agent": {
+			Repo:      []string{"pkg/model", "pkg/pset", "pkg/selector", "pkg/index", "pkg/policy", "pkg/store"},
+			Modules:   []string{logrus},
+			PureFiles: []string{"core"},
+		},
 
 		"test/deps": {},
 

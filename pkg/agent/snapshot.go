@@ -1,0 +1,66 @@
+package agent
+
+import (
+	"time"
+
+	"github.com/overland-net/overland/pkg/index"
+	"github.com/overland-net/overland/pkg/model"
+)
+
+// Snapshot is everything that this node knows at one moment. It is immutable,
+// maps and slices included, and may be held and read by anyone for as long as
+// they like.
+type Snapshot struct {
+	// Gen grows by one with every snapshot; that of the first one, which knows
+	// only what the configuration says, is 1.
+	Gen  uint64
+	At   time.Time
+	Self Self
+	View index.View
+	// Clusters has the local cluster first, then the remote ones by name.
+	Clusters []Cluster
+	// Problems are sorted by kind, object and message, and their number is
+	// bounded: where a kind has too many, the last of it counts the rest.
+	Problems []model.Problem
+	// InSync: all of the local cluster's pods, nodes, namespaces and policies
+	// have been listed, by its API server or, if Clusters[0].Restored, by what
+	// this node's store has of it. It never becomes false again, and no remote
+	// cluster has a part in it (semantics 3.6).
+	InSync bool
+}
+
+// Self is what the agent says of itself.
+type Self struct {
+	Cluster, Node, Version string
+	Started                time.Time
+}
+
+// Cluster is a cluster in a Snapshot.
+type Cluster struct {
+	Name  string
+	Local bool
+	// Fact is the cluster's fact with InContact filled in. It is nil for a
+	// cluster that has a status but is not known (yet).
+	Fact *model.Cluster
+	// Status is what its source reports. For a restored cluster LastContact is
+	// that of the restored facts until there is contact; past its endpoint limit
+	// Reason is ReasonTooLarge.
+	Status model.ClusterStatus
+	Counts index.Counts
+	// Restored: some of its facts come from this node's store, and its API
+	// server has not confirmed them since the agent's start.
+	Restored bool
+	// Refused counts by reason: the addresses that the view refuses, the objects
+	// that the source refused, the endpoints past the limit.
+	Refused map[model.RefusalReason]int
+}
+
+// Cluster is the cluster of that name.
+func (s *Snapshot) Cluster(name string) (Cluster, bool) {
+	for _, c := range s.Clusters {
+		if c.Name == name {
+			return c, true
+		}
+	}
+	return Cluster{}, false
+}
