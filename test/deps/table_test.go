@@ -34,7 +34,11 @@ func importTable() Table {
 		"pkg/selector":     {Repo: []string{"pkg/model"}, Pure: true},
 		"pkg/index":        {Repo: []string{"pkg/model", "pkg/pset", "pkg/selector"}, Pure: true},
 		"pkg/policy":       {Repo: []string{"pkg/model", "pkg/pset", "pkg/selector", "pkg/index"}, Pure: true},
-		"pkg/store":        {Repo: []string{"pkg/model"}, Modules: []string{logrus, cbor, sys}},
+		"pkg/source": {
+			Repo:    []string{"pkg/model", "pkg/api/v1alpha1", "pkg/api/client"},
+			Modules: []string{logrus, api, machinery, client, klog, protobuf, syncGroup},
+		},
+		"pkg/store": {Repo: []string{"pkg/model"}, Modules: []string{logrus, cbor, sys}},
 		"pkg/agent": {
 			Repo:      []string{"pkg/model", "pkg/pset", "pkg/selector", "pkg/index", "pkg/policy", "pkg/store"},
 			Modules:   []string{logrus},

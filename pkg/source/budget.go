@@ -1,0 +1,65 @@
+package source
+
+import (
+	"sync"
+
+	"github.com/overland-net/overland/pkg/model"
+)
+
+// cost is what objects take of a budget.
+type cost struct{ objects, bytes int }
+
+func (c cost) plus(d cost) cost { return cost{c.objects + d.objects, c.bytes + d.bytes} }
+
+func (c cost) minus(d cost) cost { return cost{c.objects - d.objects, c.bytes - d.bytes} }
+
+// costOf is what a fact takes beyond its fixed size, and one object.
+func costOf(f model.Fact) cost {
+	const address, port = 24, 24 // sizes in memory
+	c := cost{objects: 1}
+	switch f := f.(type) {
+	case *model.Endpoint:
+		c.bytes = len(f.Key.Name) + len(f.Labels.Encoded()) + address*len(f.Addresses) + port*len(f.Ports)
+	case *model.Namespace:
+		c.bytes = len(f.Key.Name) + len(f.Labels.Encoded())
+	}
+	return c
+}
+
+// budget bounds what one cluster may have known of it. It is safe for concurrent
+// use.
+type budget struct {
+	limit cost // objects 0: no limit
+
+	mu   sync.Mutex
+	used cost
+}
+
+// swap takes want in the place of what have took; false, and nothing is changed,
+// if that does not fit.
+func (b *budget) swap(have, want cost) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	next := b.used.minus(have).plus(want)
+	if !b.holds(next) && (want.objects > have.objects || want.bytes > have.bytes) {
+		return false
+	}
+	b.used = next
+	return true
+}
+
+// fits tells whether swap would take it now.
+func (b *budget) fits(have, want cost) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.holds(b.used.minus(have).plus(want))
+}
+
+func (b *budget) holds(c cost) bool {
+	return b.limit.objects == 0 || c.objects <= b.limit.objects && c.bytes <= b.limit.bytes
+}
+
+func (b *budget) failure() *Failure {
+	return failure(model.ReasonTooLarge,
+		"it has more than the %d endpoints, or %d MiB of labels, that spec.limits.endpoints allows: raise it, or import fewer namespaces", b.limit.objects, b.limit.bytes>>20)
+}

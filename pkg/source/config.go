@@ -1,0 +1,54 @@
+package source
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/rest"
+)
+
+// DefaultNamespace is the agent's namespace in every cluster.
+const DefaultNamespace = "overland-system"
+
+// systemNamespace is the namespace whose uid is the cluster's (semantics 1.1).
+const systemNamespace = "kube-system"
+
+// config is what a Cluster is told. It is not changed afterwards.
+type config struct {
+	name  string
+	local bool
+	// connect is how; a copy of it gets a client of this cluster alone.
+	connect *rest.Config
+	// expire and issued are those of the credentials; zero if unknown.
+	expire, issued time.Time
+	// namespaces are the only ones that are read, unless empty; selector selects
+	// them by labels, unless nil.
+	namespaces []string
+	selector   labels.Selector
+	// limit is how many endpoints are taken, and how many namespaces; labelBytes
+	// is for one object. 0: no limit.
+	limit, labelBytes int
+	agentNamespace    string
+	timing            Timing
+	// accept judges the uid of the API server's cluster, empty if it cannot be
+	// read; nil for the local one.
+	accept func(uid string) verdict
+}
+
+// verdict is what a cluster's uid means.
+type verdict struct {
+	// refused says why nothing is taken from it; nil if it is.
+	refused *Failure
+	// changed: it is another cluster than before.
+	changed bool
+}
+
+// averageBytes is how much the variable parts of an endpoint may take on
+// average over the limit of endpoints: several times what they do in any real
+// cluster. It is what keeps a cluster of fat labels from filling a node.
+const averageBytes = 1 << 10
+
+// leastBytes leaves small limits enough for a few fat objects.
+const leastBytes = 64 << 20
+
+func (c *config) bytesLimit() int { return max(c.limit*averageBytes, leastBytes) }

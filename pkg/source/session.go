@@ -1,0 +1,258 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/util/flowcontrol"
+
+	"github.com/overland-net/overland/pkg/model"
+)
+
+// The rate at which events of a remote cluster are taken: with a change of a pod
+// at about 20 µs, a cluster that sends as fast as it can takes less than half a
+// core. The burst lets a streamed list of a usual cluster through.
+const (
+	eventRate  = 20_000
+	eventBurst = 100_000
+)
+
+// session is one stretch of contact with an API server: who it is has been
+// checked, and everything is listed and watched until contact is lost.
+type session struct {
+	cluster *Cluster
+	cfg     *config
+	report  *reporter
+	clients *clients
+	budget  *budget // of endpoints
+	imports *imports
+	events  flowcontrol.RateLimiter // nil: no limit
+
+	feeds []*feed
+	poke  chan struct{} // something may be wrong with the connection
+	// changed: it is another cluster than before, until all is listed.
+	changed bool
+	uid     string
+
+	mu       sync.Mutex
+	lastWord time.Time
+	synced   bool
+	ended    error // why the session is to end, if a feed says so
+	over     bool
+	blocked  bool // what is known is not kept up to date
+}
+
+func newSession(c *Cluster) (*session, error) {
+	s := &session{cluster: c, cfg: c.cfg, report: c.report, poke: make(chan struct{}, 1)}
+	var err error
+	if s.clients, err = dial(c.cfg, s.doubt); err != nil {
+		return nil, failure(model.ReasonInvalidKubeconfig, "the credentials cannot be used (%s)", words(err))
+	}
+	s.imports = newImports(c.cfg.selector)
+	s.budget = &budget{limit: cost{c.cfg.limit, c.cfg.bytesLimit()}}
+	if !c.cfg.local {
+		s.events = flowcontrol.NewTokenBucketRateLimiter(eventRate, eventBurst)
+	}
+	return s, nil
+}
+
+// run is the session from its first question to its end. It gives why it ended;
+// nil only if ctx has.
+func (s *session) run(ctx context.Context) error {
+	defer s.clients.close()
+	if err := s.hello(ctx); err != nil {
+		return err
+	}
+	s.addFeeds()
+	s.turned(nil)
+	group, ctx := errgroup.WithContext(ctx)
+	for _, f := range s.feeds {
+		group.Go(func() error {
+			runReflector(ctx, f.cluster+" "+f.what(), reflected{f}, &item{}, f, s.cfg.timing)
+			return nil
+		})
+	}
+	group.Go(func() error { return s.watchdog(ctx) })
+	err := group.Wait()
+	s.mu.Lock()
+	s.over = true
+	s.mu.Unlock()
+	return err //nolint:wrapcheck // it is the watchdog's
+}
+
+// hello asks who is there, before anything is taken from it.
+func (s *session) hello(ctx context.Context) error {
+	version, err := ask(ctx, s.cfg.timing, s.clients.version)
+	var tooOld *Failure
+	if err != nil && (!s.cfg.local || !errors.As(err, &tooOld)) {
+		return s.explain(err, "reach the API server")
+	}
+	names := map[string]*model.Namespace{systemNamespace: nil, s.cfg.agentNamespace: nil}
+	for name := range names {
+		names[name], err = ask(ctx, s.cfg.timing, func(ctx context.Context) (*model.Namespace, error) {
+			return s.clients.namespace(ctx, name)
+		})
+		if err != nil {
+			return s.explain(err, "read namespace "+name)
+		}
+	}
+	if n := names[systemNamespace]; n != nil {
+		s.uid = n.UID.String()
+	}
+	if s.cfg.accept != nil {
+		v := s.cfg.accept(s.uid)
+		if v.refused != nil || v.changed {
+			s.cluster.sink.Drain(s.cfg.name)
+		}
+		if v.refused != nil {
+			return v.refused
+		}
+		s.changed = v.changed
+	}
+	s.report.identity(s.uid, version)
+	if n := names[s.cfg.agentNamespace]; n != nil {
+		s.report.declared(n.ClusterName)
+	}
+	s.heard(time.Now())
+	return nil
+}
+
+// ask puts one question, with the time of a probe to answer.
+func ask[T any](ctx context.Context, t Timing, question func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.ProbeTimeout)
+	defer cancel()
+	return question(ctx)
+}
+
+func (s *session) addFeeds() {
+	// Namespaces come first: with a selector, pods wait for them.
+	s.addFeedsOf(model.KindNamespace, &budget{limit: s.budget.limit})
+	s.addFeed(model.KindNode, "", s.budget)
+	if s.cfg.local {
+		s.addFeed(model.KindPolicy, "", &budget{})
+	}
+	s.addFeedsOf(model.KindPod, s.budget)
+}
+
+// addFeedsOf adds one feed, or one a namespace of the import list.
+func (s *session) addFeedsOf(kind model.Kind, b *budget) {
+	if len(s.cfg.namespaces) == 0 {
+		s.addFeed(kind, "", b)
+	}
+	for _, n := range s.cfg.namespaces {
+		s.addFeed(kind, n, b)
+	}
+}
+
+func (s *session) addFeed(kind model.Kind, namespace string, b *budget) {
+	f := &feed{
+		kind: kind, cluster: s.cfg.name, namespace: namespace,
+		optional: !s.cfg.local && (kind == model.KindNode || kind == model.KindNamespace && s.cfg.selector == nil),
+		timing:   s.cfg.timing, budget: b, imports: s.imports, events: s, sink: s.cluster.sink,
+		seed: maphash.MakeSeed(), relist: make(chan struct{}, 1),
+		taken: map[uint64]uint32{}, odd: newOddities(),
+	}
+	f.client, f.resource = s.clients.group(kind)
+	if namespace != "" {
+		f.gather = s.cluster.gathers[kind]
+		if kind == model.KindNamespace {
+			f.fieldSelector = "metadata.name=" + namespace
+		}
+	}
+	s.feeds = append(s.feeds, f)
+}
+
+// reflected is a feed as reflectors want it, who use the methods with a context
+// where there are any.
+type reflected struct{ *feed }
+
+func (r reflected) List(opts metav1.ListOptions) (runtime.Object, error) {
+	return r.ListWithContext(context.Background(), opts)
+}
+
+func (r reflected) Watch(opts metav1.ListOptions) (watch.Interface, error) {
+	return r.WatchWithContext(context.Background(), opts)
+}
+
+// heard says that the API server said something.
+func (s *session) heard(at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastWord = at
+}
+
+func (s *session) throttle(ctx context.Context) error {
+	if s.events == nil {
+		return nil
+	}
+	return s.events.Wait(ctx) //nolint:wrapcheck // nobody reads it
+}
+
+func (s *session) explain(err error, asked string) *Failure {
+	f := Explain(err, s.asking(asked), s.cfg.expire, time.Now())
+	switch f.Reason {
+	case model.ReasonForbidden, model.ReasonTooLarge:
+	default:
+		s.doubt()
+	}
+	return f
+}
+
+func (s *session) asking(what string) string { return what + " of " + serverURL(s.cfg.connect.Host) }
+
+// namespace looks at the Namespaces that say something of the cluster.
+func (s *session) namespace(name string, n *model.Namespace) {
+	if name == s.cfg.agentNamespace {
+		declared := ""
+		if n != nil {
+			declared = n.ClusterName
+		}
+		s.report.declared(declared)
+	}
+	if name == systemNamespace && n != nil && s.uid != "" && n.UID.String() != s.uid {
+		s.mu.Lock()
+		s.ended = errAnother
+		s.mu.Unlock()
+		s.doubt()
+	}
+}
+
+// turned works out the state of the cluster from that of its feeds.
+func (s *session) turned(*feed) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return
+	}
+	all, over := true, false
+	var why *Failure
+	for _, f := range s.feeds {
+		state := f.current()
+		all, over = all && state.done, over || state.over
+		if why == nil {
+			why = state.failure()
+		}
+	}
+	s.synced, s.blocked = s.synced || all && why == nil, why != nil
+	switch {
+	case why != nil:
+		s.report.state(model.StateOutOfContact, why.Reason, why.Message)
+	case over:
+		f := s.budget.failure()
+		s.report.state(model.StateOutOfContact, f.Reason, f.Message)
+	case all:
+		s.report.state(model.StateInSync, model.ReasonInSync, "")
+	case s.changed:
+		s.report.state(model.StateSyncing, model.ReasonClusterChanged,
+			"the address is another cluster's than before: what was known is dropped; remove and add the RemoteCluster if that is not meant")
+	default:
+		s.report.state(model.StateSyncing, model.ReasonSyncing, "")
+	}
+}
