@@ -44,6 +44,10 @@ func importTable() Table {
 			Modules:   []string{logrus},
 			PureFiles: []string{"core"},
 		},
+		"pkg/federation": {
+			Repo:    []string{"pkg/model", "pkg/index", "pkg/agent", "pkg/api/v1alpha1", "pkg/api/client"},
+			Modules: []string{logrus, api, machinery, client, syncGroup},
+		},
 
 		"test/deps": {},
 
