@@ -24,9 +24,15 @@ func importTable() Table {
 		klog       = "k8s.io/klog/v2"
 		cbor       = "github.com/fxamacker/cbor/v2"
 		prometheus = "github.com/prometheus"
+		cliRuntime = "k8s.io/cli-runtime"
 		protobuf   = "google.golang.org/protobuf"
 	)
 	return Table{
+		"cmd/overland": {
+			Repo:    []string{"pkg/..."},
+			Modules: []string{cobra, pflag, api, machinery, client, cliRuntime, "k8s.io/streaming", syncGroup, yaml},
+		},
+
 		"pkg/api/v1alpha1": {Modules: []string{machinery}},
 		"pkg/api/client":   {Repo: []string{"pkg/api/v1alpha1"}, Modules: []string{machinery, client}},
 		"pkg/model":        {Pure: true},
@@ -47,6 +53,16 @@ func importTable() Table {
 		"pkg/federation": {
 			Repo:    []string{"pkg/model", "pkg/index", "pkg/agent", "pkg/api/v1alpha1", "pkg/api/client"},
 			Modules: []string{logrus, api, machinery, client, syncGroup},
+		},
+		"pkg/admin": {
+			Repo:    []string{"pkg/model", "pkg/pset", "pkg/selector", "pkg/index", "pkg/agent", "pkg/admin/api"},
+			Modules: []string{logrus, prometheus, sys, machinery},
+		},
+		"pkg/admin/api":    {},
+		"pkg/admin/client": {Repo: []string{"pkg/admin/api"}},
+		"pkg/connect": {
+			Repo:    []string{"pkg/model", "pkg/api/v1alpha1", "pkg/api/client", "pkg/source"},
+			Modules: []string{api, machinery, client, "k8s.io/streaming", syncGroup, yaml},
 		},
 
 		"test/deps": {},
