@@ -28,6 +28,10 @@ func importTable() Table {
 		protobuf   = "google.golang.org/protobuf"
 	)
 	return Table{
+		"cmd/overland-agent": {
+			Repo:    []string{"pkg/..."},
+			Modules: []string{cobra, pflag, logrus, api, machinery, client, syncGroup, sys, yaml, klog},
+		},
 		"cmd/overland": {
 			Repo:    []string{"pkg/..."},
 			Modules: []string{cobra, pflag, api, machinery, client, cliRuntime, "k8s.io/streaming", syncGroup, yaml},

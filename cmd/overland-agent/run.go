@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/overland-net/overland/pkg/admin"
+	"github.com/overland-net/overland/pkg/agent"
+	"github.com/overland-net/overland/pkg/api/client"
+	"github.com/overland-net/overland/pkg/federation"
+	"github.com/overland-net/overland/pkg/model"
+	"github.com/overland-net/overland/pkg/policy"
+	"github.com/overland-net/overland/pkg/source"
+	"github.com/overland-net/overland/pkg/store"
+)
+
+const mebibyte = 1 << 20
+
+// run puts the agent together and runs it until ctx ends.
+//
+//	source.Cluster (local) ─┐                       ┌─ admin.Server
+//	source.Mesh (remotes)  ─┴─► agent ─► Snapshot ──┴─ federation (leader only)
+//	                              └─► store
+func run(ctx context.Context, cfg Config, log *logrus.Entry) error {
+	log.WithFields(logrus.Fields{"version": version(), "cluster": cfg.ClusterName, "node": cfg.NodeName}).Info("the agent starts")
+	ag, closeStore, err := newAgent(cfg, log)
+	if err != nil {
+		return err
+	}
+	defer closeStore()
+	group, ctx := errgroup.WithContext(ctx)
+	self := agent.Self{Cluster: cfg.ClusterName, Node: cfg.NodeName, Version: version(), Started: time.Now()}
+	server := admin.NewServer(admin.Config{Socket: cfg.AdminSocket, Listen: cfg.MetricsAddress, Self: self}, ag, log)
+	group.Go(func() error { return server.Run(ctx) })
+	group.Go(func() error { return ag.Run(ctx) })
+	group.Go(func() error { return giveBack(ctx, ag.Snapshot) })
+	local, err := restConfig(cfg)
+	if err != nil {
+		return stopWith(group, err)
+	}
+	startSources(ctx, group, cfg, local, ag, log)
+	if err := startFederation(ctx, group, cfg, local, ag, log); err != nil {
+		return stopWith(group, err)
+	}
+	return group.Wait()
+}
+
+// stopWith ends what was started because of an error.
+func stopWith(group *errgroup.Group, err error) error {
+	group.Go(func() error { return err })
+	return group.Wait()
+}
+
+func newAgent(cfg Config, log *logrus.Entry) (*agent.Agent, func(), error) {
+	var st *store.Store
+	closeStore := func() {}
+	if cfg.StoreDir != "" {
+		var err error
+		if st, err = store.Open(cfg.StoreDir, cfg.StoreLimitMiB*mebibyte, log); err != nil {
+			return nil, nil, err
+		}
+		closeStore = func() {
+			if err := st.Close(); err != nil {
+				log.WithError(err).Warning("the store was not closed cleanly")
+			}
+		}
+	}
+	// Validate has accepted all of these.
+	pods, _ := prefixes(cfg.PodCIDRs)
+	nodes, _ := prefixes(cfg.NodeCIDRs)
+	override, _ := policy.ParseOverride(cfg.PeerScopeOverride)
+	return agent.New(agent.Config{
+		Cluster: cfg.ClusterName, Node: cfg.NodeName, Version: version(),
+		ClusterLabels: model.NewLabels(cfg.ClusterLabels), PodCIDRs: pods, NodeCIDRs: nodes,
+		Mesh: cfg.PeerScope == "mesh", ScopeOverride: override,
+	}, st, log), closeStore, nil
+}
+
+// restConfig is how to reach the local API server.
+func restConfig(cfg Config) (*rest.Config, error) {
+	var config *rest.Config
+	var err error
+	if cfg.Kubeconfig != "" {
+		config, err = clientcmd.BuildConfigFromFlags("", cfg.Kubeconfig)
+	} else {
+		config, err = rest.InClusterConfig()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find the local API server: %w", err)
+	}
+	config.UserAgent = "overland-agent/" + version()
+	return config, nil
+}
+
+func startSources(ctx context.Context, group *errgroup.Group, cfg Config, local *rest.Config, ag *agent.Agent, log *logrus.Entry) {
+	cluster := source.NewLocal(cfg.ClusterName, local, ag)
+	mesh := source.NewMesh(source.MeshConfig{Cluster: cfg.ClusterName, Namespace: cfg.Namespace, Config: local}, ag, log)
+	group.Go(func() error { return cluster.Run(ctx) })
+	group.Go(func() error { return mesh.Run(ctx) })
+}
+
+func startFederation(ctx context.Context, group *errgroup.Group, cfg Config, local *rest.Config, ag *agent.Agent, log *logrus.Entry) error {
+	candidate, err := federation.ParseCandidacy(cfg.FederationCandidate)
+	if err != nil {
+		return err
+	}
+	kube, err := kubernetes.NewForConfig(local)
+	if err != nil {
+		return fmt.Errorf("make a client of the local API server: %w", err)
+	}
+	clusters, err := client.New(local)
+	if err != nil {
+		return fmt.Errorf("make a client of the local API server: %w", err)
+	}
+	leader, err := federation.NewLeader(federation.LeaderConfig{
+		Namespace: cfg.Namespace, Identity: identity(cfg), Node: cfg.NodeName, Candidate: candidate,
+		Nodes: func() []federation.NodeInfo {
+			snapshot, _ := ag.Snapshot()
+			return federation.NodesOf(snapshot)
+		},
+	}, kube, log)
+	if err != nil {
+		return err
+	}
+	writer := federation.NewStatusWriter(federation.WriterConfig{
+		Node: cfg.NodeName, Cluster: cfg.ClusterName, Namespace: cfg.Namespace,
+	}, clusters, kube.CoreV1().Namespaces(), ag, log)
+	group.Go(func() error { return leader.Run(ctx, writer.Run) })
+	return nil
+}
+
+// identity is unique among agents and their starts: the pod's name, which the
+// manifest sets.
+func identity(cfg Config) string {
+	if pod := os.Getenv("POD_NAME"); pod != "" {
+		return pod
+	}
+	return cfg.NodeName
+}
