@@ -150,6 +150,7 @@ func importTable() Table {
 		"test/e2e":           {},
 		"test/e2e/api":       {},
 		"test/e2e/lifecycle": {},
+		"test/e2e/identity":  {},
 		"test/bench":         {},
 	}
 }

@@ -149,10 +149,12 @@ func (l *lab) env() *cobra.Command {
 				return fmt.Errorf("make the wrappers: %w", err)
 			}
 			bin := l.dir.Bin()
-			script := fmt.Sprintf("#!/bin/sh\nexec %s --state %s netns %s-cp -- %s --kubeconfig %s \"$@\"\n",
-				quote(filepath.Join(bin, "lab")), quote(string(l.dir)), c.Name, quote(filepath.Join(bin, "kubectl")), quote(c.Kubeconfig))
-			if err := os.WriteFile(filepath.Join(dir, "kubectl"), []byte(script), 0o755); err != nil {
-				return fmt.Errorf("make the wrappers: %w", err)
+			for _, program := range []string{"kubectl", "overland"} {
+				script := fmt.Sprintf("#!/bin/sh\nKUBECONFIG=${KUBECONFIG:-%s}; export KUBECONFIG\nexec %s --state %s netns %s-cp -- %s \"$@\"\n",
+					quote(c.Kubeconfig), quote(filepath.Join(bin, "lab")), quote(string(l.dir)), c.Name, quote(filepath.Join(bin, program)))
+				if err := os.WriteFile(filepath.Join(dir, program), []byte(script), 0o755); err != nil {
+					return fmt.Errorf("make the wrappers: %w", err)
+				}
 			}
 			l.say("export PATH=%s:\"$PATH\"", quote(dir))
 			l.say("export KUBECONFIG=%s", quote(c.Kubeconfig))

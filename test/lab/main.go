@@ -114,7 +114,7 @@ func command() *cobra.Command {
 	root.PersistentFlags().StringVar(&l.state, "state", "",
 		"the lab's state folder (default: $OVERLAND_LAB, else .lab in the checkout)")
 	root.AddCommand(l.buildKube(), l.up(), l.down(), l.status(), l.kubeconfig(), l.env(), l.exec(), l.netns(),
-		l.cut(), l.heal(), l.delay(), l.stop(), l.start(), l.reboot())
+		l.cut(), l.heal(), l.delay(), l.stop(), l.start(), l.reboot(), l.overland())
 	return root
 }
 

@@ -72,7 +72,10 @@ func (c *Cluster) Kubectl(t testing.TB, args ...string) Output {
 // KubectlWith is Kubectl with a standard input.
 func (c *Cluster) KubectlWith(t testing.TB, stdin io.Reader, args ...string) Output {
 	t.Helper()
-	cmd, where, err := c.KubectlCommand(t.Context(), args...)
+	// Not the test's own context: a cleanup, too, takes things away with it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), disturbTimeout)
+	defer cancel()
+	cmd, where, err := c.KubectlCommand(ctx, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
