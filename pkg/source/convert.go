@@ -83,7 +83,7 @@ func (c converter) endpoint(o *rawObject, i *item) (model.Fact, model.RefusalRea
 		ServiceAccount: c.names.one(o.serviceAccount),
 		Node:           c.names.one(o.node),
 		Addresses:      addresses,
-		Ports:          ports,
+		Ports:          c.names.ports(ports),
 		Created:        o.created,
 		Terminating:    o.terminating,
 	}

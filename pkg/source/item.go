@@ -53,11 +53,13 @@ type itemList struct {
 // DeepCopyObject gives the list itself: it is immutable.
 func (l *itemList) DeepCopyObject() runtime.Object { return l }
 
-// interner keeps one copy of a string that many objects have: of namespaces,
-// nodes, service accounts. It is safe for concurrent use.
+// interner keeps one copy of what many objects have: names of namespaces, nodes,
+// service accounts, and the named ports that all pods of a workload have alike. It
+// is safe for concurrent use.
 type interner struct {
-	mu   sync.Mutex
-	seen map[string]string
+	mu       sync.Mutex
+	seen     map[string]string
+	seenPort map[string][]model.NamedPort
 }
 
 // maxInterned bounds the interner: a cluster with more distinct names than this
@@ -78,4 +80,25 @@ func (n *interner) one(s string) string {
 	}
 	n.seen[s] = s
 	return s
+}
+
+// ports is the one copy of a list of ports, which is never changed.
+func (n *interner) ports(list []model.NamedPort) []model.NamedPort {
+	if len(list) == 0 {
+		return nil
+	}
+	var key []byte
+	for _, p := range list {
+		key = append(append(key, p.Name...), 0, byte(p.Protocol), byte(p.Port>>8), byte(p.Port))
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if known, ok := n.seenPort[string(key)]; ok {
+		return known
+	}
+	if n.seenPort == nil || len(n.seenPort) == maxInterned {
+		n.seenPort = map[string][]model.NamedPort{}
+	}
+	n.seenPort[string(key)] = list
+	return list
 }
