@@ -31,8 +31,8 @@ type keyNode struct {
 	exact map[string][]*tracked // registered under: the key has that value
 	// ids by hash of value: an id, or severalIDs and the index of a list. Values
 	// that collide share a list: who looks there evaluates what it finds. A
-	// value that nothing else has costs some 13 bytes.
-	ids  map[uint32]uint32
+	// value that nothing else has costs 11 to 21 bytes.
+	ids  refs
 	live int // of all ids here
 }
 
@@ -89,16 +89,13 @@ func (t *table) sweep(n *keyNode) {
 func (t *table) add(id uint32, place int, key, value string) {
 	n := t.node(place, key)
 	n.live++
-	if n.ids == nil {
-		n.ids = map[uint32]uint32{}
-	}
 	h := t.hash(value)
-	ref, found := n.ids[h]
+	ref, found := n.ids.get(h)
 	switch {
 	case !found:
-		n.ids[h] = id
+		n.ids.set(h, id)
 	case ref&severalIDs == 0:
-		n.ids[h] = severalIDs | t.newList(ref, id)
+		n.ids.set(h, severalIDs|t.newList(ref, id))
 	default:
 		l := &t.lists[ref&^severalIDs]
 		l.ids = append(l.ids, id)
@@ -123,9 +120,9 @@ func (t *table) remove(id uint32, key, value string) {
 	n := t.keys[key]
 	n.live--
 	h := t.hash(value)
-	ref := n.ids[h]
+	ref, _ := n.ids.get(h)
 	if ref&severalIDs == 0 {
-		delete(n.ids, h)
+		n.ids.delete(h)
 		t.sweep(n)
 		return
 	}
@@ -145,9 +142,9 @@ func (t *table) remove(id uint32, key, value string) {
 	default:
 		return
 	case 0:
-		delete(n.ids, h)
+		n.ids.delete(h)
 	case 1:
-		n.ids[h] = l.ids[0]
+		n.ids.set(h, l.ids[0])
 	}
 	t.lists[i] = idList{}
 	t.free = append(t.free, i)
@@ -179,7 +176,7 @@ func (t *table) count(p place) int {
 	if p.any {
 		return n.live
 	}
-	ref, found := n.ids[t.hash(p.value)]
+	ref, found := n.ids.get(t.hash(p.value))
 	switch {
 	case !found:
 		return 0
@@ -198,12 +195,12 @@ func (t *table) having(p place) iter.Seq[uint32] {
 			return
 		}
 		if !p.any {
-			if ref, found := n.ids[t.hash(p.value)]; found {
+			if ref, found := n.ids.get(t.hash(p.value)); found {
 				t.each(ref, yield)
 			}
 			return
 		}
-		for _, ref := range n.ids {
+		for ref := range n.ids.all {
 			if !t.each(ref, yield) {
 				return
 			}

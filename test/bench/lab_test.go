@@ -13,20 +13,20 @@ import (
 )
 
 func BenchmarkLabUp(b *testing.B) {
-	status, err := measured.lab.Daemon.Status(b.Context())
+	status, err := measured(b).lab.Daemon.Status(b.Context())
 	if err != nil {
 		b.Fatal(err)
 	}
 	once(b, func() {})
 	b.ReportMetric(status.Took.Seconds(), "s/ready")
-	b.ReportMetric(measured.up.Seconds(), "s/command")
-	b.ReportMetric(measured.bare.Seconds(), "s/bare-API-server")
-	b.ReportMetric(status.Took.Seconds()/measured.bare.Seconds(), "ready/bare")
+	b.ReportMetric(measured(b).up.Seconds(), "s/command")
+	b.ReportMetric(measured(b).bare.Seconds(), "s/bare-API-server")
+	b.ReportMetric(status.Took.Seconds()/measured(b).bare.Seconds(), "ready/bare")
 }
 
 // BenchmarkLabMemory reports proportional set sizes: shared pages count once.
 func BenchmarkLabMemory(b *testing.B) {
-	status, err := measured.lab.Daemon.Status(b.Context())
+	status, err := measured(b).lab.Daemon.Status(b.Context())
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func BenchmarkLabMemory(b *testing.B) {
 func memoryByProgram(b *testing.B) map[string]float64 {
 	b.Helper()
 	// The daemon's log is in the state folder's log folder.
-	dir := state.Dir(filepath.Dir(filepath.Dir(measured.lab.Log("daemon"))))
+	dir := state.Dir(filepath.Dir(filepath.Dir(measured(b).lab.Log("daemon"))))
 	first, recorded, err := dir.Recorded()
 	if err != nil || !recorded {
 		b.Fatalf("the lab's first process: recorded %t, %v", recorded, err)

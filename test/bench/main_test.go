@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -12,39 +13,49 @@ import (
 
 // figures are what is measured while the lab comes up, once for all benchmarks.
 type figures struct {
-	lab *labtest.Lab
+	lab  *labtest.Lab
+	down func(failed bool) error
 	// bare is from the start of a lone etcd and API server to its readiness,
 	// before anything else ran.
 	bare time.Duration
 	up   time.Duration // of the command, to all nodes Ready and DNS serving
 }
 
-// measured is set before the benchmarks run.
-var measured figures
+// brought is the lab, once a benchmark has asked for it: many need none.
+var brought *figures
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	flag.Parse()
-	if pattern := flag.Lookup("test.bench"); pattern == nil || pattern.Value.String() == "" {
-		return m.Run() // no benchmark is asked for
+// measured brings the lab up, the first time.
+func measured(b *testing.B) *figures {
+	b.Helper()
+	if brought != nil {
+		return brought
 	}
 	bare, err := bareAPIServer()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		return 1
+		b.Fatal(err)
 	}
 	began := time.Now()
 	lab, down, err := labtest.Up()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		return 1
+		b.Fatal(err)
 	}
-	measured = figures{lab: lab, bare: bare, up: time.Since(began)}
+	brought = &figures{lab: lab, down: down, bare: bare, up: time.Since(began)}
+	return brought
+}
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	if pods := os.Getenv(syntheticVariable); pods != "" {
+		return synthesize(pods)
+	}
+	flag.Parse()
 	code := m.Run()
-	if err := down(code != 0); err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		return 1
+	if brought != nil {
+		if err := brought.down(code != 0); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			return 1
+		}
 	}
 	return code
 }
@@ -57,4 +68,17 @@ func once(b *testing.B, f func()) {
 		f()
 	}
 	b.ReportMetric(0, "ns/op") // zero values are not printed
+}
+
+// synthesize is the program's other role.
+func synthesize(pods string) int {
+	n, err := strconv.Atoi(pods)
+	if err == nil {
+		err = serveSynthetic(n, os.TempDir())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return 1
+	}
+	return 0
 }

@@ -35,7 +35,7 @@ spec:
 // and, as the baseline, from the latter to itself.
 func BenchmarkNetwork(b *testing.B) {
 	var pods []*labtest.Pod
-	for _, c := range measured.lab.Clusters[:2] {
+	for _, c := range measured(b).lab.Clusters[:2] {
 		n := c.NewNamespace(b, "bench")
 		n.Apply(serverPod)
 		pods = append(pods, n.Pod("server"))

@@ -38,7 +38,7 @@ func BenchmarkPodStart(b *testing.B) {
 // the last is Ready.
 func startPods(b *testing.B, name string, count int) time.Duration {
 	b.Helper()
-	client := measured.lab.Clusters[0].Client.CoreV1().Pods("default")
+	client := measured(b).lab.Clusters[0].Client.CoreV1().Pods("default")
 	options := metav1.ListOptions{LabelSelector: "bench=" + name}
 	watcher, err := client.Watch(b.Context(), options)
 	if err != nil {

@@ -107,7 +107,11 @@ func ask[T any](ctx context.Context, node, path string) (T, error) {
 	if err != nil {
 		return answer, err
 	}
-	response, err := lab.AdminClient(node).Do(request)
+	client, err := lab.AdminClient(ctx, node)
+	if err != nil {
+		return answer, err
+	}
+	response, err := client.Do(request)
 	if err != nil {
 		return answer, err
 	}

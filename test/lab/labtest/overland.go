@@ -77,19 +77,20 @@ func (l *Lab) OverlandBeside(t testing.TB, cluster string, args ...string) Outpu
 	return out
 }
 
-// AdminClient is an HTTP client of the admin socket of a node's agent: requests
-// go to http://agent/… and need nothing of the API server.
-func (l *Lab) AdminClient(node string) *http.Client {
+// AdminClient is an HTTP client of the admin socket of a node's agent, until the
+// node is rebooted: requests go to http://agent/… and need nothing of the API
+// server. Each has a connection of its own.
+func (l *Lab) AdminClient(ctx context.Context, node string) (*http.Client, error) {
+	root, err := l.nodeRoot(ctx, node)
+	if err != nil {
+		return nil, err
+	}
 	return &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			root, err := l.nodeRoot(ctx, node)
-			if err != nil {
-				return nil, err
-			}
 			return new(net.Dialer).DialContext(ctx, "unix", root+adminSocket)
 		},
-	}}
+	}}, nil
 }
 
 // AgentProcess is the process id, as the machine sees it, of the agent that runs
