@@ -30,7 +30,7 @@ func (f fixed) Snapshot() (*agent.Snapshot, <-chan struct{}) { return f.snapshot
 func agentOf(t *testing.T, s *agent.Snapshot) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root: only root may ask the socket")
+		t.Fatal("needs root: only root may ask the socket")
 	}
 	dir, err := os.MkdirTemp("", "ovl") // t.TempDir's name may be too long for a socket
 	if err != nil {

@@ -100,7 +100,6 @@ var (
 		"get list watch networkpolicies.networking.k8s.io",
 		"get list watch remoteclusters.overland.dev",
 		"update patch remoteclusters.overland.dev/status",
-		"create patch events",
 	}
 	agentHomeRules = []string{
 		"get list watch secrets", "create leases.coordination.k8s.io",
