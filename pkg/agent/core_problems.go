@@ -34,7 +34,7 @@ func clusterProblems(cl Cluster, stale bool) []model.Problem {
 		add(model.ProblemReservedLabels, "reserved labels on %d objects are ignored", s.ReservedLabels)
 	}
 	for reason, n := range cl.Refused {
-		if n > 0 && reason != model.RefusedNotImported && reason != model.RefusedLimit {
+		if n > 0 && reason != model.RefusedLimit {
 			add(model.ProblemAddressRefused, "%s: %d refused", reason, n)
 		}
 	}

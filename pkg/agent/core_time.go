@@ -51,7 +51,7 @@ func (c *Core) setStatus(cl *cluster, s model.ClusterStatus) {
 	cl.status, cl.hasStatus = s, true
 	c.changed = true
 	c.showFact(cl)
-	if !had || before.State != s.State || before.Reason != s.Reason {
+	if before.State != s.State || had && before.Reason != s.Reason {
 		c.transition(Transition{
 			Kind: StateChanged, Cluster: cl.name, From: before.State, To: s.State, Reason: s.Reason, Message: s.Message,
 			Endpoints: cl.endpoints, Contact: cl.contact(), Age: age(c.now, cl.contact()),

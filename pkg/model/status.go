@@ -109,7 +109,6 @@ const (
 	RefusedMalformed       RefusalReason = "Malformed"   // the object cannot be read
 	RefusedLabelsTooLarge  RefusalReason = "LabelsTooLarge"
 	RefusedLimit           RefusalReason = "Limit" // past spec.limits.endpoints
-	RefusedNotImported     RefusalReason = "NotImported"
 )
 
 // Problem is a finding for people: status, a metric by kind, an Event.

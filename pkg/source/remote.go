@@ -69,7 +69,7 @@ func (r *remote) run(ctx context.Context) {
 		case p.suspended:
 			r.report.state(model.StateSuspended, model.ReasonSuspended, "spec.suspend is set: what is known is kept, and not kept up to date")
 		case p.waiting:
-			r.report.state(model.StateConnecting, model.ReasonConnecting, "")
+			r.report.state(model.StateConnecting, model.ReasonConnecting, "its Secret has not been read yet: that needs the local API server")
 		default:
 			r.connect(ctx, p)
 			continue
@@ -86,7 +86,7 @@ func (r *remote) connect(ctx context.Context, p plan) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	name := p.fact.Name
-	cfg := p.config(r.mesh, func(uid string) verdict { return r.registry.accept(name, uid) })
+	cfg := p.config(r.mesh, func(uid string) verdict { return r.registry.accept(name, r.object, uid) })
 	r.report.credentials(cfg.expire, cfg.issued)
 	c := newCluster(cfg, r.gate, r.report)
 	r.setCluster(c)
