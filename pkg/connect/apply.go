@@ -124,8 +124,30 @@ const (
 	unchanged outcome = "unchanged"
 )
 
+// attempts is how often a change is tried while others change the object in
+// between, such as the agents the status of a RemoteCluster.
+const attempts = 5
+
+// insist repeats a change that begins with a look at the object.
+func insist(change func() error) error {
+	for attempt := 1; ; attempt++ {
+		err := change()
+		if attempt == attempts || !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) {
+			return err
+		}
+	}
+}
+
 // apply creates o, or brings what is there into line with it.
-func (c *Cluster) apply(ctx context.Context, o object, peer string) (outcome, string, error) {
+func (c *Cluster) apply(ctx context.Context, o object, peer string) (result outcome, kept string, err error) {
+	err = insist(func() error {
+		result, kept, err = c.applyOnce(ctx, o, peer)
+		return err
+	})
+	return result, kept, err
+}
+
+func (c *Cluster) applyOnce(ctx context.Context, o object, peer string) (outcome, string, error) {
 	s, err := c.store(o)
 	if err != nil {
 		return "", "", err
@@ -169,27 +191,31 @@ const (
 	tokenPoll = 250 * time.Millisecond
 )
 
-// token gives the token that the learner is to use, and makes one if there is
+// findToken gives the token that the learner is to use, and makes one if there is
 // none yet that will do. superseded are the names of Secrets with tokens that
 // are to go once the learner has this one.
-func (d Direction) findToken(ctx context.Context, learner, from *Cluster, o TokenOptions) (token string, superseded []string, err error) {
-	inUse, err := d.tokenInUse(ctx, learner)
+func (h half) findToken(ctx context.Context, o TokenOptions, out Output) (token string, superseded []string, err error) {
+	inUse, err := h.tokenInUse(ctx, h.learner)
 	if err != nil {
 		return "", nil, err
+	}
+	account, err := h.source.Kube.CoreV1().ServiceAccounts(Namespace).Get(ctx, h.accountName(), metav1.GetOptions{})
+	if err != nil {
+		return "", nil, fmt.Errorf("context %s: read ServiceAccount %s/%s: %w", h.source.Context, Namespace, h.accountName(), err)
 	}
 	if o.TTL > 0 {
-		if !o.Rotate && inUse != nil && inUse.lasts(time.Now()) && d.accountIs(ctx, from, inUse.accountUID) {
-			return inUse.token, d.tokenNames(), nil
+		if !o.Rotate && inUse != nil && inUse.lasts(time.Now()) && string(account.UID) == inUse.accountUID {
+			return inUse.token, h.tokenNames(), nil
 		}
-		token, err = d.request(ctx, from, o.TTL)
-		return token, d.tokenNames(), err
+		token, err = h.request(ctx, h.source, o.TTL)
+		return token, h.tokenNames(), err
 	}
-	names := d.tokenNames()
-	name, err := d.tokenSecret(ctx, from, inUse, o.Rotate)
+	names := h.tokenNames()
+	name, err := h.tokenSecret(ctx, h.source, inUse, o.Rotate)
 	if err != nil {
 		return "", nil, err
 	}
-	token, err = d.awaitToken(ctx, from, name)
+	token, err = h.awaitToken(ctx, name, string(account.UID), out)
 	return token, slices.DeleteFunc(names, func(n string) bool { return n == name }), err
 }
 
@@ -224,15 +250,22 @@ func (d Direction) tokenSecret(ctx context.Context, from *Cluster, inUse *usedTo
 	return d.tokenNames()[0], nil
 }
 
-// awaitToken makes sure of the Secret, and waits until it has the token.
-func (d Direction) awaitToken(ctx context.Context, from *Cluster, name string) (string, error) {
-	if _, _, err := from.apply(ctx, d.token(name), d.Learner); err != nil {
+// awaitToken makes sure of the Secret, and waits until it has the account's token.
+func (h half) awaitToken(ctx context.Context, name, account string, out Output) (string, error) {
+	if err := h.dropFormer(ctx, name, account, out); err != nil {
+		return "", err
+	}
+	want := h.token(name)
+	// Without it, the controller may give a token of a former account, which it
+	// still has in its cache.
+	want.Annotations[corev1.ServiceAccountUIDKey] = account
+	if err := h.put(ctx, h.source, want, h.Learner, out); err != nil {
 		return "", err
 	}
 	ctx, cancel := context.WithTimeout(ctx, tokenWait)
 	defer cancel()
 	for {
-		have, err := from.mine(ctx, d.token(name), d.Learner)
+		have, err := h.source.mine(ctx, want, h.Learner)
 		if err != nil {
 			return "", err
 		}
@@ -240,9 +273,22 @@ func (d Direction) awaitToken(ctx context.Context, from *Cluster, name string) (
 			return string(secret.Data[corev1.ServiceAccountTokenKey]), nil
 		}
 		if !sleep(ctx, tokenPoll) {
-			return "", fmt.Errorf("context %s: Secret %s/%s has got no token within %s: is its kube-controller-manager running?", from.Context, Namespace, name, tokenWait)
+			return "", fmt.Errorf("context %s: Secret %s/%s has got no token within %s: is its kube-controller-manager running?", h.source.Context, Namespace, name, tokenWait)
 		}
 	}
+}
+
+// dropFormer removes the Secret if its token is of an account of that name that
+// was deleted: nobody accepts it, and its cluster removes it sooner or later.
+func (h half) dropFormer(ctx context.Context, name, account string, out Output) error {
+	have, err := h.source.mine(ctx, h.token(name), h.Learner)
+	if err != nil || have == nil {
+		return err
+	}
+	if of := have.GetAnnotations()[corev1.ServiceAccountUIDKey]; of == "" || of == account {
+		return nil
+	}
+	return h.drop(ctx, h.source, h.token(name), h.Learner, out)
 }
 
 // request asks the source for a token that is bound to the account and expires.
@@ -255,11 +301,6 @@ func (d Direction) request(ctx context.Context, from *Cluster, ttl time.Duration
 		return "", fmt.Errorf("request a token of ServiceAccount %s/%s: %w", Namespace, d.accountName(), err)
 	}
 	return answer.Status.Token, nil
-}
-
-func (d Direction) accountIs(ctx context.Context, from *Cluster, uid string) bool {
-	account, err := from.Kube.CoreV1().ServiceAccounts(Namespace).Get(ctx, d.accountName(), metav1.GetOptions{})
-	return err == nil && string(account.UID) == uid
 }
 
 // usedToken is the token in the learner's kubeconfig.

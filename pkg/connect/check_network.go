@@ -130,8 +130,9 @@ func linkOverlaps(a, b Side) []Result {
 func checkMasquerade(a, b Side) []Result {
 	var all []Result
 	for _, pair := range [][2]Side{{a, b}, {b, a}} {
-		from, to := pair[0], pair[1]
-		all = append(all, masquerade(from, to))
+		if from, to := pair[0], pair[1]; to.Learns { // only then are there policies that know them
+			all = append(all, masquerade(from, to))
+		}
 	}
 	return all
 }

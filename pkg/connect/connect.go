@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -62,13 +63,7 @@ func Connect(ctx context.Context, a, b *Cluster, o Options, out Output) error {
 		return fmt.Errorf("%w: nothing has been changed. A check that is wrong about these clusters can be overruled with --skip-preflight=%s", ErrPreflight, failedNames(results))
 	}
 	if o.DryRun {
-		if err := l.print(out); err != nil {
-			return err
-		}
-		if failed(results) {
-			return fmt.Errorf("%w: connect would stop here", ErrPreflight)
-		}
-		return nil
+		return l.rehearse(ctx, o.Token, failed(results), out)
 	}
 	l.tellWidened(out)
 	if err := l.survey(ctx); err != nil {
@@ -83,6 +78,21 @@ func Connect(ctx context.Context, a, b *Cluster, o Options, out Output) error {
 		return nil
 	}
 	return l.await(ctx, o.Wait, out)
+}
+
+// rehearse prints what would be made, and gives the errors at which Connect would
+// stop.
+func (l *link) rehearse(ctx context.Context, o TokenOptions, failed bool, out Output) error {
+	if err := l.print(o, out); err != nil {
+		return err
+	}
+	if failed {
+		return fmt.Errorf("%w: connect would stop here", ErrPreflight)
+	}
+	if err := l.survey(ctx); err != nil {
+		return fmt.Errorf("connect would stop here: %w", err)
+	}
+	return nil
 }
 
 func failedNames(results []Result) string {
@@ -144,11 +154,23 @@ func prepare(ctx context.Context, a, b *Cluster, o Options) (*link, error) {
 		if err != nil {
 			return nil, err
 		}
-		probes := Probe(ctx, clusters[i], facts[i].Agents, d.Server, d.TLSServerName, d.CA)
-		l.sides[i].Probes = &probes
 		l.halves = append(l.halves, half{d, clusters[i], clusters[other], !l.sides[other].Learns})
 	}
+	l.probe(ctx)
 	return l, nil
+}
+
+// probe lets the nodes of each learner try the other's API server, all at once:
+// where packets are dropped, each takes its time.
+func (l *link) probe(ctx context.Context) {
+	var group sync.WaitGroup
+	for i, h := range l.halves {
+		group.Go(func() {
+			probes := Probe(ctx, h.learner, l.sides[i].Agents, h.Server, h.TLSServerName, h.CA)
+			l.sides[i].Probes = &probes
+		})
+	}
+	group.Wait()
 }
 
 // direction decides how the learner's nodes reach the source's API server.
@@ -221,7 +243,7 @@ func (h half) apply(ctx context.Context, o TokenOptions, out Output) error {
 			return err
 		}
 	}
-	token, superseded, err := h.findToken(ctx, h.learner, h.source, o)
+	token, superseded, err := h.findToken(ctx, o, out)
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,15 @@ const (
 )
 
 // remove deletes an object if it is connect's own for that peer.
-func (c *Cluster) remove(ctx context.Context, o object, peer string) (outcome, error) {
+func (c *Cluster) remove(ctx context.Context, o object, peer string) (result outcome, err error) {
+	err = insist(func() error {
+		result, err = c.removeOnce(ctx, o, peer)
+		return err
+	})
+	return result, err
+}
+
+func (c *Cluster) removeOnce(ctx context.Context, o object, peer string) (outcome, error) {
 	s, err := c.store(o)
 	if err != nil {
 		return "", err

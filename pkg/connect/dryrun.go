@@ -11,7 +11,7 @@ import (
 
 // print writes the manifests of the link as YAML documents, each with a comment
 // that says where it belongs, and what the link would widen as comments.
-func (l *link) print(out Output) error {
+func (l *link) print(o TokenOptions, out Output) error {
 	var b strings.Builder
 	for i, h := range l.halves {
 		fmt.Fprintf(&b, "# %s learns %s.\n", h.Learner, h.Source)
@@ -22,7 +22,10 @@ func (l *link) print(out Output) error {
 		if h.makesNamespace {
 			granted = append([]object{h.namespace()}, granted...)
 		}
-		for _, o := range append(granted, h.token(h.tokenNames()[0])) {
+		if o.TTL == 0 {
+			granted = append(granted, h.token(h.tokenNames()[0]))
+		}
+		for _, o := range granted {
 			if err := document(&b, h.Source, h.source.Context, o); err != nil {
 				return err
 			}

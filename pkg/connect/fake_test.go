@@ -264,6 +264,16 @@ type fakeRemotes struct {
 	missing bool // there is no CRD
 	// reason of not being Ready.
 	reason string
+	// busy is before how many of the next changes the agents write the status.
+	busy int
+}
+
+// meanwhile is what agents do between a look and a change.
+func (r *fakeRemotes) meanwhile(o *v1alpha1.RemoteCluster) {
+	if o != nil && r.busy > 0 {
+		r.busy--
+		r.put(o)
+	}
 }
 
 func (r *fakeRemotes) call(do func() (*v1alpha1.RemoteCluster, error)) (*v1alpha1.RemoteCluster, error) {
@@ -341,6 +351,7 @@ func (r *fakeRemotes) Create(_ context.Context, o *v1alpha1.RemoteCluster, _ met
 
 func (r *fakeRemotes) Update(_ context.Context, o *v1alpha1.RemoteCluster, _ metav1.UpdateOptions) (*v1alpha1.RemoteCluster, error) {
 	return r.call(func() (*v1alpha1.RemoteCluster, error) {
+		r.meanwhile(r.objects[o.Name])
 		have := r.objects[o.Name]
 		if have == nil {
 			return nil, notFound(o.Name)
@@ -354,6 +365,7 @@ func (r *fakeRemotes) Update(_ context.Context, o *v1alpha1.RemoteCluster, _ met
 
 func (r *fakeRemotes) Delete(_ context.Context, name string, opts metav1.DeleteOptions) error {
 	_, err := r.call(func() (*v1alpha1.RemoteCluster, error) {
+		r.meanwhile(r.objects[name])
 		have := r.objects[name]
 		if have == nil {
 			return nil, notFound(name)
