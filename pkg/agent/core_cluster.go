@@ -8,10 +8,10 @@ import (
 	"github.com/overland-net/overland/pkg/model"
 )
 
-// maxRefused is how many keys of endpoints past the limit are remembered of a
-// cluster, so that they are counted once each; what is past that is counted as
-// it comes. 65,536 keys are some 10 MB at worst: what a cluster can cost us by
-// being too large.
+// maxRefused is how many endpoints past the limit are remembered of a cluster, so
+// that they are counted once each and taken when there is room; what is past that
+// is counted as it comes. 65,536 are some 50 MB at worst: what a cluster can cost
+// us by being too large. Its source takes no more than the limit in the end.
 const maxRefused = 1 << 16
 
 // kindSet is a set of kinds.
@@ -55,7 +55,7 @@ type cluster struct {
 
 	// refused are endpoints past the limit; more of them than can be remembered
 	// are only counted, in refusedMore, until the next whole list.
-	refused     map[model.Key]struct{}
+	refused     map[model.Key]model.Fact
 	refusedMore int
 
 	// imageContact is the last contact by this node's store. staleBase is since
@@ -131,7 +131,7 @@ func (c *Core) accept(cl *cluster, m *Mail, image Image, hasImage bool) {
 	}
 	b.changes = append(c.wipe(cl, m), c.unconfirmed(cl, m)...)
 	b.changes = append(b.changes, c.inOrder(cl, m)...)
-	if len(b.restored) > 0 || len(b.changes) > 0 || b.status != nil {
+	if len(b.restored) > 0 || len(b.changes) > 0 || b.status != nil || len(cl.refused) > 0 {
 		cl.backlog = b
 	}
 }
@@ -198,7 +198,7 @@ func (c *Core) unconfirmed(cl *cluster, m *Mail) []model.Change {
 	}
 	if !m.Synced {
 		for key := range m.Changes {
-			if cl.restored.has(key.Kind) && !m.wiped(key) {
+			if cl.restored.has(key.Kind) && !m.wiped(key) && !cl.confirmed.has(key) {
 				if cl.confirmed.keys == nil {
 					cl.confirmed.keys = map[model.Key]bool{}
 				}
@@ -240,14 +240,18 @@ func (c *Core) inOrder(cl *cluster, m *Mail) []model.Change {
 		}
 	}
 	if limit := cl.limit(); limit > 0 && cl.endpoints+len(come) > limit {
-		slices.SortFunc(come, func(a, b model.Change) int {
-			return cmp.Or(
-				-cmp.Compare(a.Key.Kind, b.Key.Kind), // nodes before pods
-				cmp.Compare(a.Key.Namespace, b.Key.Namespace),
-				cmp.Compare(a.Key.Name, b.Key.Name))
-		})
+		slices.SortFunc(come, compareComing)
 	}
 	return append(append(gone, stay...), come...)
+}
+
+// compareComing is the order in which endpoints come where there may be no room
+// for all.
+func compareComing(a, b model.Change) int {
+	return cmp.Or(
+		-cmp.Compare(a.Key.Kind, b.Key.Kind), // nodes before pods
+		cmp.Compare(a.Key.Namespace, b.Key.Namespace),
+		cmp.Compare(a.Key.Name, b.Key.Name))
 }
 
 func (cl *cluster) limit() int {

@@ -21,6 +21,10 @@ func (c *Core) restore(cl *cluster, m *Mail, image Image) []model.Change {
 		c.gone[cl.name] = true
 		return nil
 	}
+	if image.LastContact.After(c.now) {
+		// The clock was wrong then or is now: its age counts from now.
+		image.LastContact = c.now
+	}
 	cl.stored, cl.storedContact, cl.storedAt = true, image.LastContact, c.now
 	cl.imageContact = image.LastContact
 	c.changed = true
@@ -144,11 +148,32 @@ func (c *Core) workOff(cl *cluster, most int) (done int) {
 	}
 	if b.next == len(b.restored)+len(b.changes) {
 		cl.backlog = nil
-		if b.status != nil {
+		if come := cl.readmitted(); len(come) > 0 {
+			cl.backlog = &backlog{changes: come, status: b.status}
+		} else if b.status != nil {
 			c.setStatus(cl, *b.status)
 		}
 	}
 	return done
+}
+
+// readmitted gives the changes for endpoints past the limit that there is room
+// for by now: each kind, and each namespace of an import list, is listed on its
+// own, and what one list removes may come after what another one adds.
+func (cl *cluster) readmitted() []model.Change {
+	room := len(cl.refused)
+	if limit := cl.limit(); limit > 0 {
+		room = min(room, limit-cl.endpoints)
+	}
+	if room <= 0 {
+		return nil
+	}
+	come := make([]model.Change, 0, len(cl.refused))
+	for _, fact := range cl.refused {
+		come = append(come, model.Set(fact))
+	}
+	slices.SortFunc(come, compareComing)
+	return come[:room]
 }
 
 // fact is what is known of a key, nil if nothing is.
@@ -190,7 +215,7 @@ func (c *Core) apply(cl *cluster, change model.Change, restored bool) {
 		case old != nil && change.Value == nil:
 			cl.endpoints--
 		case old == nil && limit > 0 && cl.endpoints >= limit:
-			c.refuse(cl, key)
+			c.refuse(cl, change)
 			return
 		case old == nil:
 			cl.endpoints++
@@ -227,8 +252,9 @@ func (c *Core) onThisNode(f model.Fact) bool {
 
 // refuse counts an endpoint that is past the limit of its cluster (semantics
 // 1.2).
-func (c *Core) refuse(cl *cluster, key model.Key) {
-	if _, known := cl.refused[key]; known {
+func (c *Core) refuse(cl *cluster, change model.Change) {
+	if _, known := cl.refused[change.Key]; known {
+		cl.refused[change.Key] = change.Value
 		return
 	}
 	c.changed = true
@@ -237,9 +263,9 @@ func (c *Core) refuse(cl *cluster, key model.Key) {
 		return
 	}
 	if cl.refused == nil {
-		cl.refused = map[model.Key]struct{}{}
+		cl.refused = map[model.Key]model.Fact{}
 	}
-	cl.refused[key] = struct{}{}
+	cl.refused[change.Key] = change.Value
 }
 
 // admit forgets that an endpoint was past the limit: it is gone, or now known.

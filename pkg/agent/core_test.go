@@ -151,6 +151,34 @@ func TestPastTheLimitNothingIsAddedAndWhatIsKnownStays_1_2(t *testing.T) {
 	checkFiles(t, s)
 }
 
+// TestRoomThatAnotherListMakesIsUsed_1_2: after an outage nodes may be fewer and
+// pods more. Each kind is listed on its own, and nothing is past the limit in the
+// end.
+func TestRoomThatAnotherListMakesIsUsed_1_2(t *testing.T) {
+	canada := remote("canada", 1)
+	canada.EndpointLimit = 3
+	s := linked(t, canada)
+	s.Facts(list("canada", model.KindNode, node("canada", "m"), node("canada", "n")))
+	s.Facts(list("canada", model.KindPod, pod("canada", "demo", "a")))
+	s.settle()
+	s.want("canada", "demo/a")
+	s.Facts(list("canada", model.KindPod, pod("canada", "demo", "a"), pod("canada", "demo", "b"), pod("canada", "demo", "c")))
+	s.settle()
+	s.Facts(model.Batch{Cluster: "canada", Changes: []model.Change{model.Set(pod("canada", "demo", "c", "app", "new"))}})
+	s.settle()
+	s.want("canada", "demo/a")
+	s.Facts(list("canada", model.KindNode))
+	s.settle()
+	s.want("canada", "demo/a", "demo/b", "demo/c")
+	if e, _ := s.last.View.Endpoint(model.PodKey("canada", "demo", "c")); e == nil || e.Labels.String() != "app=new" {
+		t.Errorf("c is %v, not what was said of it last", e)
+	}
+	if c := s.cluster("canada"); c.Status.Reason != model.ReasonInSync || len(c.Refused) != 0 {
+		t.Errorf("refused %v, reason %s, though all fits", c.Refused, c.Status.Reason)
+	}
+	checkFiles(t, s)
+}
+
 func TestAListOfMoreThanCanBeRememberedIsCounted_1_2(t *testing.T) {
 	canada := remote("canada", 1)
 	canada.EndpointLimit = 1
@@ -341,7 +369,7 @@ func TestProblemsOfClusters(t *testing.T) {
 	s.Status("canada", model.ClusterStatus{
 		State: model.StateOutOfContact, Reason: model.ReasonUnauthorized, Message: "make a new token", LastContact: s.now,
 		DeclaredName: "kanada", NotReadable: []model.Kind{model.KindNode}, ReservedLabels: 4,
-		Refused: map[model.RefusalReason]int{model.RefusedMalformed: 2, model.RefusedNotImported: 5},
+		Refused: map[model.RefusalReason]int{model.RefusedMalformed: 2, model.RefusedLabelsTooLarge: 5},
 	})
 	s.settle()
 	s.wantProblem(model.ProblemCluster, "canada", "Unauthorized: make a new token")
@@ -352,7 +380,7 @@ func TestProblemsOfClusters(t *testing.T) {
 	s.wantProblem(model.ProblemAddressRefused, "canada", "Malformed: 2")
 	s.wantProblem(model.ProblemAddressRefused, "canada", "LocalRange: 1")
 	s.wantNoProblem(model.ProblemLocalRangeUnknown, "west")
-	if got := s.cluster("canada").Refused; got[model.RefusedLocalRange] != 1 || got[model.RefusedNotImported] != 5 {
+	if got := s.cluster("canada").Refused; got[model.RefusedLocalRange] != 1 || got[model.RefusedLabelsTooLarge] != 5 {
 		t.Errorf("refused: %v", got)
 	}
 	if !slices.IsSortedFunc(s.last.Problems, compareProblems) {

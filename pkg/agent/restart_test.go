@@ -443,3 +443,46 @@ func TestAFailedStoreIsAProblemAndStopsNothing(t *testing.T) {
 	s.wantNoProblem(model.ProblemStore, "canada")
 	checkFiles(t, s)
 }
+
+// TestAContactInTheFutureDoesNotStopTheClock_3_3: the node's clock was wrong when
+// it was stored.
+func TestAContactInTheFutureDoesNotStopTheClock_3_3(t *testing.T) {
+	canada := remote("canada", 1)
+	canada.StaleAfter = time.Hour
+	first := linked(t, canada, pod("canada", "demo", "a"))
+	first.files.files["canada"].contact = first.now.AddDate(70, 0, 0)
+
+	s := newSteps(t, first.files)
+	s.disk.restoreLocal()
+	s.settle()
+	s.want("canada", "demo/a")
+	if contact := s.cluster("canada").Status.LastContact; contact.After(s.now) {
+		t.Errorf("the last contact is at %s, which is still to come", contact)
+	}
+	s.pass(59 * time.Minute)
+	s.want("canada", "demo/a")
+	s.pass(2 * time.Minute)
+	s.want("canada")
+}
+
+// TestARemoteThatNeverListsAllCannotFillMemory_3_3: of an import list one
+// namespace may be listed, and be of changing names, while another never is.
+func TestARemoteThatNeverListsAllCannotFillMemory_3_3(t *testing.T) {
+	first := linked(t, remote("canada", 1), pod("canada", "one", "a"), pod("canada", "two", "b"))
+	s := newSteps(t, first.files)
+	s.disk.restoreLocal()
+	s.settle()
+	s.Facts(model.Batch{Cluster: "canada", Replace: model.KindPod, Namespace: "one"})
+	s.settle()
+	for i := range 100 {
+		p := pod("canada", "one", fmt.Sprint(i))
+		s.Facts(model.Batch{Cluster: "canada", Changes: []model.Change{model.Set(p)}})
+		s.settle()
+		s.Facts(model.Batch{Cluster: "canada", Changes: []model.Change{model.Gone(p.Key)}})
+		s.settle()
+	}
+	if n := len(s.core.clusters["canada"].confirmed.keys); n > 0 {
+		t.Errorf("%d names of pods that are gone are remembered", n)
+	}
+	s.want("canada", "two/b")
+}

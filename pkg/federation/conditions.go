@@ -144,11 +144,8 @@ func stale(now time.Time, s model.ClusterStatus, contact time.Time, staleAfter t
 
 func addressesTrusted(spec v1alpha1.RemoteClusterSpec) metav1.Condition {
 	const kind = v1alpha1.ConditionAddressesTrusted
-	switch {
-	case len(spec.PodCIDRs) > 0:
-		return condition(kind, metav1.ConditionTrue, reasonRangesDeclared, "Its pods may claim addresses of spec.podCIDRs only.")
-	case len(spec.NodeCIDRs) > 0:
-		return condition(kind, metav1.ConditionFalse, reasonNoRanges, "spec.podCIDRs is empty: no range is declared for its pods. Declare the ranges of its pods there.")
+	if len(spec.PodCIDRs)+len(spec.NodeCIDRs) > 0 {
+		return condition(kind, metav1.ConditionTrue, reasonRangesDeclared, "It may claim addresses of spec.podCIDRs and spec.nodeCIDRs only.")
 	}
 	return condition(kind, metav1.ConditionFalse, reasonNoRanges,
 		"No ranges are declared: any address is taken that is not this cluster's own or refused for another reason. Declare the ranges of its pods and nodes in spec.podCIDRs and spec.nodeCIDRs.")

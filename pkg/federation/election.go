@@ -23,8 +23,10 @@ const (
 	LeaseName     = "overland-leader"
 	leaseDuration = 9 * time.Second
 	renewDeadline = 6 * time.Second
-	retryPeriod   = 2 * time.Second
-	lookPeriod    = 30 * time.Second
+	// client-go waits for 1 to 2.2 times as long between two tries: with 2 s, as
+	// semantics 4.11 has it, a successor could need 9 + 2 × 4.4 s, and not 15.
+	retryPeriod = time.Second
+	lookPeriod  = 30 * time.Second
 	// The look at the start must not wait: the first leader is awaited.
 	retryLook = 2 * time.Second
 )

@@ -2,10 +2,12 @@ package federation
 
 import (
 	"math"
+	"slices"
 	"time"
 	"unicode/utf8"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/overland-net/overland/pkg/agent"
@@ -86,10 +88,11 @@ func observedGeneration(s model.ClusterStatus, existing *v1alpha1.RemoteCluster)
 }
 
 // lastContact is the newest contact that anybody has seen, in whole seconds as
-// objects have it, and never later than now.
+// objects have it, and never later than now. One that is written down and still
+// to come is of a wrong clock, and would hide how long there has been none.
 func lastContact(now time.Time, s model.ClusterStatus, before *metav1.Time) time.Time {
 	at := s.LastContact
-	if before != nil && before.After(at) {
+	if before != nil && before.After(at) && !before.After(now) {
 		at = before.Time
 	}
 	if at.After(now) {
@@ -140,7 +143,7 @@ type difference int
 
 const (
 	same  difference = iota
-	drift            // counts and times only: written at most once a minute
+	drift            // counts, times and words only: written at most once a minute
 	turn             // of state: written at once
 )
 
@@ -151,6 +154,13 @@ func compare(have, want v1alpha1.RemoteClusterStatus) difference {
 	}
 	have.Endpoints, have.RejectedEndpoints, have.Namespaces = want.Endpoints, want.RejectedEndpoints, want.Namespaces
 	have.Services, have.LastContactTime = want.Services, want.LastContactTime
+	have.Conditions = slices.Clone(have.Conditions)
+	for i := range have.Conditions {
+		// Words may have the time of the last contact in them, or a port.
+		if c := meta.FindStatusCondition(want.Conditions, have.Conditions[i].Type); c != nil {
+			have.Conditions[i].Message = c.Message
+		}
+	}
 	if equality.Semantic.DeepEqual(have, want) {
 		return drift
 	}

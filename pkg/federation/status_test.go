@@ -74,7 +74,7 @@ func TestStatusOfAHealthyLink_1_2(t *testing.T) {
 			condition("Ready", "True", "InSync", "All of its pods, nodes and namespaces are known, and watched."),
 			condition("Synced", "True", "InSync", "Everything has been listed."),
 			condition("Stale", "False", "InContact", "Its API server answers."),
-			condition("AddressesTrusted", "True", "RangesDeclared", "Its pods may claim addresses of spec.podCIDRs only."),
+			condition("AddressesTrusted", "True", "RangesDeclared", "It may claim addresses of spec.podCIDRs and spec.nodeCIDRs only."),
 			condition("CredentialsExpiring", "False", "NoExpiry", "The credentials do not expire, or do not say when."),
 		},
 	}
@@ -202,6 +202,22 @@ func TestIdentitiesDroppedAfterStaleAfter_1_2(t *testing.T) {
 	}
 }
 
+// TestAContactInTheFutureIsNotBelieved_3_1: an earlier leader's clock was wrong.
+func TestAContactInTheFutureIsNotBelieved_3_1(t *testing.T) {
+	r := canada()
+	r.Spec.Identities.StaleAfter.Duration = time.Hour
+	r.Status.LastContactTime = &metav1.Time{Time: start().AddDate(70, 0, 0)}
+	down := inSync()
+	down.State, down.Reason = model.StateOutOfContact, model.ReasonUnreachable
+	got := plan(start().Add(2*time.Hour), seen(down), r)
+	if !got.Status.LastContactTime.Time.Equal(down.LastContact) {
+		t.Errorf("the last contact is at %s", got.Status.LastContactTime)
+	}
+	if c := find(t, got, "Stale"); c.Reason != "IdentitiesDropped" {
+		t.Errorf("Stale: %+v", c)
+	}
+}
+
 func TestStaleIsUnknownBeforeTheFirstContact(t *testing.T) {
 	s := model.ClusterStatus{State: model.StateOutOfContact, Reason: model.ReasonUnreachable}
 	if c := find(t, plan(start(), seen(s), canada()), "Stale"); c.Status != "Unknown" || c.Reason != "NeverInContact" {
@@ -209,7 +225,7 @@ func TestStaleIsUnknownBeforeTheFirstContact(t *testing.T) {
 	}
 }
 
-func TestAddressesAreTrustedOnlyWithPodRanges_1_2(t *testing.T) {
+func TestAddressesAreTrustedOnlyWithRanges_1_2(t *testing.T) {
 	for _, tt := range []struct {
 		name        string
 		pods, nodes []string
@@ -217,7 +233,7 @@ func TestAddressesAreTrustedOnlyWithPodRanges_1_2(t *testing.T) {
 	}{
 		{"pods", []string{"10.2.0.0/16"}, nil, "True"},
 		{"none", nil, nil, "False"},
-		{"nodes only", nil, []string{"10.3.0.0/24"}, "False"},
+		{"nodes only", nil, []string{"10.3.0.0/24"}, "True"}, // its pods are held to them, too
 	} {
 		r := canada()
 		r.Spec.PodCIDRs, r.Spec.NodeCIDRs = tt.pods, tt.nodes
@@ -394,6 +410,8 @@ func TestCountsAndTimesAreDriftAllElseIsATurn_1_2(t *testing.T) {
 		{"rejected", func(s *v1alpha1.RemoteClusterStatus) { s.RejectedEndpoints = nil }, drift},
 		{"contact", func(s *v1alpha1.RemoteClusterStatus) { s.LastContactTime = nil }, drift},
 		{"a condition", func(s *v1alpha1.RemoteClusterStatus) { s.Conditions[0].Status = "False" }, turn},
+		{"a reason", func(s *v1alpha1.RemoteClusterStatus) { s.Conditions[0].Reason = "Other" }, turn},
+		{"words, which may have a port or a time", func(s *v1alpha1.RemoteClusterStatus) { s.Conditions[0].Message = "x" }, drift},
 		{"both", func(s *v1alpha1.RemoteClusterStatus) { s.Endpoints, s.State = 1, "x" }, turn},
 		{"who observed", func(s *v1alpha1.RemoteClusterStatus) { s.ObservedBy = "node-2" }, turn},
 	} {

@@ -86,6 +86,30 @@ func inSyncNow() model.ClusterStatus {
 	return model.ClusterStatus{State: model.StateInSync, Reason: model.ReasonInSync, LastContact: time.Now()}
 }
 
+// TestNewWordsForTheSameReasonAreNoTurn_1_2: the time of the last contact is in
+// the words, and goes on while a cluster is too large.
+func TestNewWordsForTheSameReasonAreNoTurn_1_2(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := newRemotes()
+		api.edit("canada", func(*v1alpha1.RemoteCluster) {})
+		tooLarge := func() *agent.Snapshot {
+			s := status(model.StateOutOfContact, model.ReasonTooLarge)
+			s.LastContact = time.Now()
+			return of(s, "canada")
+		}
+		writing(t, api, tooLarge(), func(source *snapshots, _ *fake.Clientset) {
+			before := api.written()
+			for range 10 * 12 {
+				source.publish(tooLarge())
+				time.Sleep(5 * time.Second)
+			}
+			if n := api.written() - before; n > 11 {
+				t.Errorf("%d writes in ten minutes in which no state changed", n)
+			}
+		})
+	})
+}
+
 func TestAFlappingLinkIsWrittenAtABoundedRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := newRemotes()

@@ -39,26 +39,22 @@ func (x *Index) refusal(c *cluster, kind model.Kind, a netip.Addr) model.Refusal
 		return model.RefusedReservedAddress
 	case x.localRanges.contains(a):
 		return model.RefusedLocalRange
-	case c.declares(kind) && !c.rangesFor(kind).contains(a):
+	case c.outside(kind, a):
 		return model.RefusedOutsideRanges
 	}
 	return ""
 }
 
-// declares tells whether ranges are declared for endpoints of a kind. If so,
-// addresses of a family without any are outside of them (semantics 1.2).
-func (c *cluster) declares(kind model.Kind) bool {
-	if kind == model.KindNode {
-		return len(c.fact.NodeCIDRs) > 0
+// outside tells whether an address is outside of the ranges declared for a kind
+// or, if none are, of those for the other kind: a cluster that declares any range
+// has no address elsewhere (semantics 1.6). An address of a family without ranges
+// is outside (1.2).
+func (c *cluster) outside(kind model.Kind, a netip.Addr) bool {
+	declared, in := len(c.fact.PodCIDRs), c.podRanges
+	if kind == model.KindNode && len(c.fact.NodeCIDRs) > 0 || declared == 0 {
+		declared, in = len(c.fact.NodeCIDRs), c.nodeRanges
 	}
-	return len(c.fact.PodCIDRs) > 0
-}
-
-func (c *cluster) rangesFor(kind model.Kind) ranges {
-	if kind == model.KindNode {
-		return c.nodeRanges
-	}
-	return c.podRanges
+	return declared > 0 && !in.contains(a)
 }
 
 // claim is an endpoint's claim on an address, with what decides about it.

@@ -161,7 +161,7 @@ func TestWhoOwnsAnAddress_1_5(t *testing.T) {
 		},
 		{
 			"a node that is refused keeps no pod from its address",
-			[]model.Fact{remote("canada", nodeRanges("10.8.0.0/16")), pod("canada", "p", a), node("canada", "n", a)},
+			[]model.Fact{remote("canada", podRanges("10.0.0.0/8"), nodeRanges("10.8.0.0/16")), pod("canada", "p", a), node("canada", "n", a)},
 			model.PodKey("canada", "shop", "p"), model.NodeKey("canada", "n"), model.RefusedOutsideRanges, func(k model.Key) bool { return k == model.Key{} },
 		},
 	}
@@ -227,7 +227,10 @@ func TestRemoteClaimsThatAreAlwaysRefused_1_5(t *testing.T) {
 		{"a family without a range", "fd00::1", remote("canada", podRanges("10.1.0.0/16")), pod, model.RefusedOutsideRanges},
 		{"a node outside its ranges", "10.1.0.1", remote("canada", podRanges("10.1.0.0/16"), nodeRanges("10.2.0.0/16")), node, model.RefusedOutsideRanges},
 		{"within its ranges", "10.1.0.1", remote("canada", podRanges("10.1.0.0/16", "10.1.0.0/24")), pod, ""},
-		{"a node, ranges for pods only", "10.3.0.1", remote("canada", podRanges("10.1.0.0/16")), node, ""},
+		{"a node, ranges for pods only", "10.3.0.1", remote("canada", podRanges("10.1.0.0/16")), node, model.RefusedOutsideRanges},
+		{"a node of a family without a range", "fd00::1", remote("canada", podRanges("10.1.0.0/16")), node, model.RefusedOutsideRanges},
+		{"a node within them", "10.1.0.1", remote("canada", podRanges("10.1.0.0/16")), node, ""},
+		{"a pod, ranges for nodes only", "10.3.0.1", remote("canada", nodeRanges("10.1.0.0/16")), pod, model.RefusedOutsideRanges},
 		{"an IPv4 address in the form of IPv6", "::ffff:10.0.0.1", remote("canada"), pod, model.RefusedMalformed},
 	}
 	for _, tt := range tests {

@@ -46,12 +46,18 @@ func (o *oracle) cluster(name string) *model.Cluster {
 	return c
 }
 
-// declared is the ranges that an endpoint's cluster declares for its kind.
+// declared is the ranges that an endpoint's cluster declares for its kind, or for
+// the other one if there are none.
 func (o *oracle) declared(e *model.Endpoint) []netip.Prefix {
+	c := o.cluster(e.Key.Cluster)
+	first, second := c.PodCIDRs, c.NodeCIDRs
 	if e.Key.Kind == model.KindNode {
-		return o.cluster(e.Key.Cluster).NodeCIDRs
+		first, second = second, first
 	}
-	return o.cluster(e.Key.Cluster).PodCIDRs
+	if len(first) == 0 {
+		return second
+	}
+	return first
 }
 
 func within(a netip.Addr, prefixes []netip.Prefix) bool {

@@ -1,7 +1,7 @@
 package index
 
 // refs is a map of hashes to references, neither of which is more than 32 bits:
-// a hash table with linear probing, at half of the cost of a Go map, since
+// a hash table with linear probing, which takes less time than a Go map, since
 // there are as many entries as endpoints have labels. The zero value is empty.
 type refs struct {
 	slots []refSlot // a power of two; at most three quarters are used

@@ -33,6 +33,10 @@ type budget struct {
 
 	mu   sync.Mutex
 	used cost
+	// listing is what lists that are being read have beyond what was taken of the
+	// same before; pending is all of it.
+	listing map[*feed]cost
+	pending cost
 }
 
 // swap takes want in the place of what have took; false, and nothing is changed,
@@ -46,6 +50,29 @@ func (b *budget) swap(have, want cost) bool {
 	}
 	b.used = next
 	return true
+}
+
+// reserve takes note that a list has come to want, of a feed that has taken have
+// so far; false if that does not fit beside all that is being read: as many lists
+// as there are namespaces in an import list are read at a time.
+func (b *budget) reserve(f *feed, have, want cost) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.listing == nil {
+		b.listing = map[*feed]cost{}
+	}
+	more := cost{max(0, want.objects-have.objects), max(0, want.bytes-have.bytes)}
+	b.pending = b.pending.minus(b.listing[f]).plus(more)
+	b.listing[f] = more
+	return b.holds(b.used.plus(b.pending))
+}
+
+// release takes note that a feed reads no list any more.
+func (b *budget) release(f *feed) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pending = b.pending.minus(b.listing[f])
+	delete(b.listing, f)
 }
 
 // fits tells whether swap would take it now.

@@ -28,8 +28,11 @@ type config struct {
 	// limit is how many endpoints are taken, and how many namespaces; labelBytes
 	// is for one object. 0: no limit.
 	limit, labelBytes int
-	agentNamespace    string
-	timing            Timing
+	// staleAfter is after how long without contact the agent drops what is known;
+	// 0: never.
+	staleAfter     time.Duration
+	agentNamespace string
+	timing         Timing
 	// accept judges the uid of the API server's cluster, empty if it cannot be
 	// read; nil for the local one.
 	accept func(uid string) verdict

@@ -80,6 +80,9 @@ func (f *feed) wanted(i *item) bool {
 }
 
 func (f *feed) imported(i *item) bool {
+	if !f.asked(i) {
+		return false
+	}
 	switch fact := i.fact.(type) {
 	case *model.Namespace:
 		// Those that are not imported are wanted for what they say of the
@@ -91,6 +94,12 @@ func (f *feed) imported(i *item) bool {
 	return true
 }
 
+// asked tells whether the object is in what the feed reads: a server may answer
+// with more.
+func (f *feed) asked(i *item) bool {
+	return f.namespace == "" || f.namespace == i.namespace || f.kind == model.KindNamespace && f.namespace == i.name
+}
+
 // outdated tells whether more is imported than was listed.
 func (f *feed) outdated() bool {
 	return f.kind == model.KindPod && f.listedAt.Load() != f.imports.generation()
@@ -99,7 +108,7 @@ func (f *feed) outdated() bool {
 // Replace takes a list.
 func (f *feed) Replace(objects []any, _ string) error {
 	changes := make([]model.Change, 0, len(objects))
-	taken, odd, total := make(map[uint64]uint32, len(objects)), newOddities(), cost{}
+	taken, odd, total := make(map[uint64]uint32, len(objects)), newOddities(f.odd.most), cost{}
 	namespaces := map[string]bool{}
 	for _, o := range objects {
 		i, ok := o.(*item)
@@ -123,6 +132,7 @@ func (f *feed) Replace(objects []any, _ string) error {
 		total = total.plus(c)
 		changes = append(changes, model.Set(i.fact))
 	}
+	f.budget.release(f)
 	if !f.budget.swap(f.cost(), total) {
 		err := f.budget.failure()
 		f.listed(context.Background(), err)

@@ -152,19 +152,20 @@ type oddity struct {
 	reserved bool
 }
 
-// maxOddities bounds what is remembered of refused objects: a hostile cluster may
-// have any number of them.
+// maxOddities bounds what is remembered of refused objects of one kind, which the
+// feeds of an import list share: a hostile cluster may have any number of them.
 const maxOddities = 50_000
 
 // oddities counts the objects with an oddity.
 type oddities struct {
+	most     int
 	of       map[uint64]oddity
 	refused  map[model.RefusalReason]int
 	reserved int
 }
 
-func newOddities() oddities {
-	return oddities{of: map[uint64]oddity{}, refused: map[model.RefusalReason]int{}}
+func newOddities(most int) oddities {
+	return oddities{most: most, of: map[uint64]oddity{}, refused: map[model.RefusalReason]int{}}
 }
 
 // note takes what an object has, and tells whether that is new.
@@ -174,7 +175,7 @@ func (o *oddities) note(h uint64, i *item) bool {
 
 func (o *oddities) set(h uint64, now oddity) bool {
 	was := o.of[h]
-	if was == now || was == (oddity{}) && len(o.of) >= maxOddities {
+	if was == now || was == (oddity{}) && len(o.of) >= o.most {
 		return false
 	}
 	o.add(was, -1)

@@ -14,9 +14,10 @@ import (
 // said once more, as the whole truth of the cluster. It is safe for concurrent
 // use.
 type gather struct {
-	sink    Sink
-	cluster string
-	kind    model.Kind
+	sink       Sink
+	cluster    string
+	kind       model.Kind
+	namespaces []string
 
 	mu      sync.Mutex
 	waiting map[string]bool
@@ -24,11 +25,23 @@ type gather struct {
 }
 
 func newGather(sink Sink, cluster string, kind model.Kind, namespaces []string) *gather {
-	g := &gather{sink: sink, cluster: cluster, kind: kind, waiting: map[string]bool{}, facts: map[model.Key]model.Fact{}}
-	for _, n := range namespaces {
+	g := &gather{sink: sink, cluster: cluster, kind: kind, namespaces: namespaces, facts: map[model.Key]model.Fact{}}
+	g.begin()
+	return g
+}
+
+// begin begins a session. What an earlier one heard may have been dropped since,
+// or be of another cluster: it is not said again.
+func (g *gather) begin() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.facts == nil {
+		return
+	}
+	g.facts, g.waiting = map[model.Key]model.Fact{}, map[string]bool{}
+	for _, n := range g.namespaces {
 		g.waiting[n] = true
 	}
-	return g
 }
 
 // replace says all there is in a namespace.

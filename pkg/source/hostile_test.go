@@ -232,6 +232,133 @@ func TestFloodOfEventsOfOnePodIsHeldBack_1_6(t *testing.T) {
 	}
 }
 
+// TestAnImportListTakesNothingElse_1_2: a server that answers with more than was
+// asked for is lying.
+func TestAnImportListTakesNothingElse_1_2(t *testing.T) {
+	for _, streamed := range []bool{true, false} {
+		t.Run(fmt.Sprintf("streamed=%v", streamed), func(t *testing.T) {
+			a, s := newFakeAPI(t), newFakeSink()
+			a.streamed = streamed
+			a.put(pod("one", "a", "10.1.0.1", nil), pod("two", "b", "10.1.0.2", nil), namespace("one", "1", nil), namespace("two", "2", nil))
+			a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+				if r.URL.Path == "/api/v1/namespaces/one/pods" {
+					r.URL.Path = "/api/v1/pods"
+				}
+				query := r.URL.Query()
+				query.Del("fieldSelector")
+				r.URL.RawQuery = query.Encode()
+				return false
+			}
+			cfg := remoteConfig(a)
+			cfg.namespaces = []string{"one"}
+			start(t, cfg, s)
+			s.waitReason(t, "canada", model.ReasonInSync)
+			a.put(pod("two", "later", "10.1.0.3", nil), pod("one", "last", "10.1.0.4", nil))
+			only := func(k model.Key) bool {
+				return k.Namespace == "one" || k.Kind == model.KindNamespace && k.Name == "one"
+			}
+			waitTruth(t, a, s, "canada", only)
+		})
+	}
+}
+
+// TestStreamedListOfChangesStopsAtTheLimit_1_2: the reflector keeps what is said
+// to have been modified as well as what was added.
+func TestStreamedListOfChangesStopsAtTheLimit_1_2(t *testing.T) {
+	var events atomic.Int64
+	a, s := newFakeAPI(t), newFakeSink()
+	a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != "/api/v1/pods" || r.URL.Query().Get("sendInitialEvents") == "" {
+			return false
+		}
+		info, _ := kruntime.SerializerInfoForMediaType(scheme.Codecs.SupportedMediaTypes(), kruntime.ContentTypeProtobuf)
+		w.Header().Set("Content-Type", kruntime.ContentTypeProtobuf)
+		out := streaming.NewEncoder(info.StreamSerializer.Framer.NewFrameWriter(w), info.StreamSerializer.Serializer)
+		for events.Load() < 50_000 {
+			p := podsFrom(int(events.Add(1)), 1)[0]
+			p.Status.Phase = corev1.PodSucceeded // no endpoint
+			if out.Encode(&metav1.WatchEvent{Type: "MODIFIED", Object: kruntime.RawExtension{Raw: protobufOf(&p)}}) != nil {
+				return true
+			}
+		}
+		return true
+	}
+	cfg := remoteConfig(a)
+	cfg.limit, cfg.timing.RetryTooLarge = 2000, 1<<40
+	start(t, cfg, s)
+	s.waitReason(t, "canada", model.ReasonTooLarge)
+}
+
+// TestListsOfManyNamespacesTogetherStopAtTheLimit_1_2: each of them alone would
+// fit.
+func TestListsOfManyNamespacesTogetherStopAtTheLimit_1_2(t *testing.T) {
+	for _, streamed := range []bool{true, false} {
+		t.Run(fmt.Sprintf("streamed=%v", streamed), func(t *testing.T) {
+			a, s := newFakeAPI(t), newFakeSink()
+			a.streamed = streamed
+			a.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+				ns, ok := strings.CutPrefix(strings.TrimSuffix(r.URL.Path, "/pods"), "/api/v1/namespaces/")
+				if !ok || ns+"/pods" == r.URL.Path || !strings.HasSuffix(r.URL.Path, "/pods") || !streamed && r.URL.Query().Get("watch") != "" {
+					return false
+				}
+				pods := podsFrom(0, 300)
+				for i := range pods {
+					pods[i].Namespace = ns
+				}
+				w.Header().Set("Content-Type", kruntime.ContentTypeProtobuf)
+				if streamed {
+					info, _ := kruntime.SerializerInfoForMediaType(scheme.Codecs.SupportedMediaTypes(), kruntime.ContentTypeProtobuf)
+					out := streaming.NewEncoder(info.StreamSerializer.Framer.NewFrameWriter(w), info.StreamSerializer.Serializer)
+					for i := range pods {
+						_ = out.Encode(&metav1.WatchEvent{Type: "ADDED", Object: kruntime.RawExtension{Raw: protobufOf(&pods[i])}})
+					}
+					w.(http.Flusher).Flush()
+				} else if r.URL.Query().Get("continue") == "" {
+					_, _ = w.Write(protobufOf(&corev1.PodList{ListMeta: metav1.ListMeta{ResourceVersion: "1", Continue: "more"}, Items: pods}))
+					return true
+				}
+				<-r.Context().Done() // and there it stands
+				return true
+			}
+			cfg := remoteConfig(a)
+			cfg.namespaces, cfg.limit = []string{"one", "two"}, 500
+			cfg.timing.PageTimeout, cfg.timing.RetryTooLarge = 1<<40, 1<<40
+			start(t, cfg, s)
+			s.waitReason(t, "canada", model.ReasonTooLarge)
+		})
+	}
+}
+
+func TestWhatIsRefusedIsRememberedWithinBounds_1_6(t *testing.T) {
+	for _, namespaces := range []int{0, 2, 256} {
+		cfg := remoteConfig(newFakeAPI(t))
+		for i := range namespaces {
+			cfg.namespaces = append(cfg.namespaces, fmt.Sprint("ns-", i))
+		}
+		session, err := newSession(newCluster(cfg, newFakeSink(), newReporter("canada", cfg.timing, newFakeSink())))
+		if err != nil {
+			t.Fatal(err)
+		}
+		session.addFeeds()
+		remembered := 0
+		for _, f := range session.feeds {
+			for i := range maxOddities {
+				f.odd.set(uint64(i), oddity{refused: model.RefusedMalformed})
+			}
+			if err := f.Replace(nil, ""); err != nil || len(f.odd.of) > 0 {
+				t.Fatal("a new list has nothing refused", err)
+			}
+			for i := range maxOddities {
+				f.odd.set(uint64(i), oddity{refused: model.RefusedMalformed})
+			}
+			remembered += len(f.odd.of)
+		}
+		if most := 3 * maxOddities; remembered > most {
+			t.Errorf("%d are remembered with %d namespaces, expected at most %d", remembered, namespaces, most)
+		}
+	}
+}
+
 // BenchmarkList is a list of 100,000 pods from the wire to facts: what stays, and
 // what is thrown away, a pod.
 func BenchmarkList(b *testing.B) {

@@ -12,7 +12,8 @@ import (
 // imports says which namespaces a cluster's pods are taken of. Only with a
 // selector can that change, with the labels of Namespaces: pods are then listed
 // anew, which is rare enough, and keeps nothing of the other namespaces' pods in
-// memory. It is safe for concurrent use.
+// memory. That is also so if there are fewer: the pods make room, and one that
+// was just being taken goes. It is safe for concurrent use.
 type imports struct {
 	selector labels.Selector // nil: all that is listed
 
@@ -77,22 +78,18 @@ func (m *imports) replace(now map[string]bool) (dropped []string) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	more := false
-	for name := range now {
-		more = more || !m.current[name]
-	}
 	for name := range m.current {
 		if !now[name] {
 			dropped = append(dropped, name)
 		}
 	}
+	changed := len(dropped) > 0 || len(now) != len(m.current)
 	m.current = now
 	if !m.listed {
 		m.listed = true
 		close(m.known)
 	}
-	// Pods of a dropped namespace need no new list: they are not taken any more.
-	if more {
+	if changed {
 		m.bump()
 	}
 	return dropped
@@ -111,10 +108,10 @@ func (m *imports) set(name string, now bool) (was bool) {
 	}
 	if now {
 		m.current[name] = true
-		m.bump()
 	} else {
 		delete(m.current, name)
 	}
+	m.bump()
 	return was
 }
 

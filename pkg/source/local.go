@@ -12,6 +12,8 @@ import (
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
+
+	"github.com/overland-net/overland/pkg/api/client"
 )
 
 // table takes the objects of one kind from a reflector, under a lock.
@@ -74,6 +76,29 @@ func runReflector(ctx context.Context, name string, lw cache.ListerWatcher, obje
 		Name: name, TypeDescription: name, Logger: &quiet,
 		Backoff: &wait.Backoff{Duration: t.RetryFirst, Cap: t.RetryMax, Factor: 2, Jitter: 0.5, Steps: steps},
 	}).RunWithContext(ctx)
+}
+
+// clustersOf lists and watches the RemoteClusters, and says once why that fails:
+// without them there is no cluster that could have it in its status.
+func (m *Mesh) clustersOf(links client.Reader) *cache.ListWatch {
+	told := "" // belongs to the reflector's goroutine
+	lw := client.ListWatch(links)
+	list := lw.ListWithContextFunc
+	lw.ListWithContextFunc = func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
+		all, err := list(ctx, opts)
+		switch {
+		case err == nil:
+			told = ""
+		case ctx.Err() == nil:
+			why := Explain(err, "list RemoteClusters", time.Time{}, time.Now())
+			if why.Reason != told {
+				m.log.WithField("reason", why.Reason).Warn("links to clusters stay as they are: " + why.Message)
+			}
+			told = why.Reason
+		}
+		return all, err
+	}
+	return lw
 }
 
 // secretsOf lists and watches the Secrets of the agent's namespace, and keeps why

@@ -225,7 +225,7 @@ func (m *Mesh) remove(name string, r *remote) {
 
 // watchLocal keeps RemoteClusters and Secrets up to date.
 func (m *Mesh) watchLocal(ctx context.Context, links client.Reader, core corev1client.SecretsGetter) {
-	m.follow(ctx, "RemoteClusters", client.ListWatch(links), &v1alpha1.RemoteCluster{}, &table[*v1alpha1.RemoteCluster]{
+	m.follow(ctx, "RemoteClusters", m.clustersOf(links), &v1alpha1.RemoteCluster{}, &table[*v1alpha1.RemoteCluster]{
 		replace: func(all map[string]*v1alpha1.RemoteCluster) { m.clusters, m.complete = all, true },
 		put:     func(rc *v1alpha1.RemoteCluster) { m.clusters[rc.Name] = rc },
 		remove:  func(name string) { delete(m.clusters, name) },

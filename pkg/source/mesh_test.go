@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sirupsen/logrus"
+	"github.com/sirupsen/logrus/hooks/test"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -229,4 +231,44 @@ func TestMeshFollowsUnderFaults(t *testing.T) {
 		s.mu.Unlock()
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// TestALateAnswerOfAnEarlierObjectPinsNothing_1_1: the earlier one may have had
+// another cluster's credentials.
+func TestALateAnswerOfAnEarlierObjectPinsNothing_1_1(t *testing.T) {
+	r := newRegistry()
+	earlier, rc := remoteCluster("canada", 5), remoteCluster("canada", 1)
+	rc.UID = "another"
+	r.put(earlier, func() {})
+	r.remove("canada")
+	r.put(rc, func() {})
+	r.accept("canada", model.ParseUID(string(earlier.UID)), "aaaa")
+	if v := r.accept("canada", model.ParseUID(string(rc.UID)), "bbbb"); v.refused != nil || v.changed {
+		t.Errorf("the first answer is taken as %+v", v)
+	}
+}
+
+func TestUnreadableRemoteClustersAreToldOnce_3_5(t *testing.T) {
+	local, s := newFakeAPI(t), newFakeSink()
+	local.forbidden["remoteclusters"] = true
+	log, hook := test.NewNullLogger()
+	run(t, NewMesh(MeshConfig{Cluster: "west", Config: local.config(), Timing: quick()}, s, logrus.NewEntry(log)).Run)
+	told := func() (n int) {
+		for _, e := range hook.AllEntries() {
+			if e.Level == logrus.WarnLevel && e.Data["reason"] == model.ReasonForbidden {
+				n++
+			}
+		}
+		return n
+	}
+	eventually(t, "it is told", func() bool { return told() > 0 })
+	tries := local.count("list remoteclusters")
+	eventually(t, "it is tried again", func() bool { return local.count("list remoteclusters") > tries+3 })
+	if n := told(); n != 1 {
+		t.Errorf("told %d times", n)
+	}
+	canada := another(t, "aaaaaaaa-0000-0000-0000-000000000001")
+	linkTo(local, "canada", 0, canada)
+	local.set(func() { local.forbidden["remoteclusters"] = false })
+	s.waitReason(t, "canada", model.ReasonInSync)
 }

@@ -32,6 +32,7 @@ func (f *feed) ListWithContext(ctx context.Context, _ metav1.ListOptions) (runti
 	list, err := f.list(ctx)
 	f.listed(ctx, err)
 	if err != nil {
+		f.budget.release(f)
 		return nil, err
 	}
 	f.listedAt.Store(generation)
@@ -69,7 +70,7 @@ func (f *feed) pages(ctx context.Context, size int64) (*itemList, error) {
 				total = total.plus(costOf(i.fact))
 			}
 		}
-		if !f.budget.fits(f.cost(), total) {
+		if !f.budget.reserve(f, f.cost(), total) {
 			return nil, f.budget.failure()
 		}
 		if token = page.Continue; token == "" {

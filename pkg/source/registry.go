@@ -60,12 +60,13 @@ func (l *link) uid() string {
 	return l.pinned
 }
 
-// accept judges the uid that an API server says it has.
-func (r *registry) accept(name, uid string) verdict {
+// accept judges the uid that an API server says it has, to the source of the
+// RemoteCluster that is object.
+func (r *registry) accept(name string, object model.UID, uid string) verdict {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	mine := r.links[name]
-	if uid == "" || mine == nil {
+	if uid == "" || mine == nil || mine.object != object {
 		return verdict{}
 	}
 	if uid == r.local {

@@ -55,6 +55,11 @@ func (r *reporter) state(s model.State, reason, message string) {
 	}
 	if r.status.State != s || r.status.Reason != reason || r.status.Since.IsZero() {
 		r.status.Since = time.Now()
+		if s == model.StateInSync {
+			// What has just been listed is from now; a later report would let it
+			// seem that there never was any contact.
+			r.status.LastContact = r.status.Since
+		}
 	}
 	r.status.State, r.status.Reason, r.status.Message = s, reason, message
 	r.report()
@@ -81,6 +86,13 @@ func (r *reporter) contact(at time.Time) {
 		s.LastContact = at
 		return true
 	})
+}
+
+// silent tells whether there has been no contact for so long.
+func (r *reporter) silent(d time.Duration) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return time.Since(r.status.LastContact) >= d
 }
 
 // edit changes something that can wait, unless change tells that it is the same.

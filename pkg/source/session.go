@@ -70,6 +70,9 @@ func (s *session) run(ctx context.Context) error {
 	if err := s.hello(ctx); err != nil {
 		return err
 	}
+	for _, g := range s.cluster.gathers {
+		g.begin()
+	}
 	s.addFeeds()
 	s.turned(nil)
 	group, ctx := errgroup.WithContext(ctx)
@@ -157,7 +160,7 @@ func (s *session) addFeed(kind model.Kind, namespace string, b *budget) {
 		optional: !s.cfg.local && (kind == model.KindNode || kind == model.KindNamespace && s.cfg.selector == nil),
 		timing:   s.cfg.timing, budget: b, imports: s.imports, events: s, sink: s.cluster.sink,
 		seed: maphash.MakeSeed(), relist: make(chan struct{}, 1),
-		taken: map[uint64]uint32{}, odd: newOddities(),
+		taken: map[uint64]uint32{}, odd: newOddities(maxOddities / max(1, len(s.cfg.namespaces))),
 	}
 	f.client, f.resource = s.clients.group(kind)
 	if namespace != "" {
@@ -224,11 +227,18 @@ func (s *session) namespace(name string, n *model.Namespace) {
 	}
 }
 
+// expired tells whether the agent may have dropped what is known, while one kind
+// could not be read and the others were watched on: those have to be listed anew
+// too. Half of staleAfter, because the agent hears of contact later than this.
+func (s *session) expired() bool {
+	return s.cfg.staleAfter > 0 && s.report.silent(s.cfg.staleAfter/2)
+}
+
 // turned works out the state of the cluster from that of its feeds.
 func (s *session) turned(*feed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.over {
+	if s.over || s.ended != nil {
 		return
 	}
 	all, over := true, false
@@ -239,6 +249,12 @@ func (s *session) turned(*feed) {
 		if why == nil {
 			why = state.failure()
 		}
+	}
+	if s.blocked && why == nil && s.expired() {
+		s.blocked, s.ended = false, errAgain
+		s.report.contact(time.Now())
+		s.doubt()
+		return
 	}
 	s.synced, s.blocked = s.synced || all && why == nil, why != nil
 	switch {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -39,6 +40,7 @@ type connection struct {
 	namespaces        string
 	selector          string
 	limit, labelBytes int
+	staleAfter        time.Duration
 }
 
 // secrets answers for the agent's namespace.
@@ -70,6 +72,7 @@ func planOf(rc *v1alpha1.RemoteCluster, s secrets, before *model.Cluster) plan {
 	}
 	p.imports(rc.Spec.Import)
 	p.connection.limit, p.connection.labelBytes = int(rc.Spec.Limits.Endpoints), int(rc.Spec.Limits.LabelBytes)
+	p.connection.staleAfter = p.fact.StaleAfter
 	if !p.suspended {
 		p.authenticate(rc.Spec.Credentials.SecretRef, s)
 	}
@@ -149,7 +152,7 @@ func (p *plan) config(m *MeshConfig, accept func(uid string) verdict) *config {
 	return &config{
 		name: p.fact.Name, connect: p.credentials.Config, expire: p.credentials.Expire, issued: p.credentials.Issued,
 		namespaces: p.namespaces, selector: p.selector,
-		limit: p.connection.limit, labelBytes: p.connection.labelBytes,
+		limit: p.connection.limit, labelBytes: p.connection.labelBytes, staleAfter: p.connection.staleAfter,
 		agentNamespace: m.Namespace, timing: m.Timing, accept: accept,
 	}
 }

@@ -106,6 +106,11 @@ func (s *stream) Stop() {
 func (s *stream) run() {
 	defer close(s.out)
 	defer s.Stop()
+	defer func() {
+		if s.initial {
+			s.feed.budget.release(s.feed)
+		}
+	}()
 	idle := time.NewTimer(s.feed.timing.PageTimeout)
 	defer idle.Stop()
 	changed := s.feed.imports.changed()
@@ -156,11 +161,15 @@ func (s *stream) pass(e watch.Event) bool {
 		s.initial = false
 		f.watched(s.ctx, nil)
 		return s.send(e)
+	case s.events > s.most():
+		return s.tooMany()
 	case e.Type == watch.Added && !f.wanted(i):
-		return s.events <= s.most() || s.tooMany()
-	case e.Type == watch.Added:
+		return true
+	case e.Type == watch.Added, e.Type == watch.Modified:
+		// The reflector keeps both. A change of what was sent before counts once
+		// more: there are few while a list is streamed.
 		s.total = s.total.plus(costOf(i.fact))
-		if !f.budget.fits(f.cost(), s.total) || s.events > s.most() {
+		if !f.budget.reserve(f, f.cost(), s.total) {
 			return s.tooMany()
 		}
 	}
