@@ -173,14 +173,19 @@ func (c *component) healthy(ctx context.Context) error {
 	c.mu.Lock()
 	netns := c.where.Net
 	c.mu.Unlock()
+	var last error
 	for {
 		err := probe(ctx, c.healthz, netns, c.guarded)
 		if err == nil {
 			return nil
 		}
+		// A probe that our own patience has ended tells less than the one before.
+		if ctx.Err() == nil || last == nil {
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s does not answer at %s: %w (its log: %s)", c.name, c.healthz, err, c.logPath)
+			return fmt.Errorf("%s does not answer at %s: %w (its log: %s)", c.name, c.healthz, last, c.logPath)
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
