@@ -22,11 +22,6 @@ import (
 
 const connectMark = "app.kubernetes.io/managed-by=overland-connect"
 
-// lasting is a test whose context lasts into its cleanups.
-type lasting struct{ *testing.T }
-
-func (lasting) Context() context.Context { return context.Background() }
-
 // connect runs `overland connect west canada` and more arguments.
 func connect(t testing.TB, args ...string) labtest.Output {
 	t.Helper()
@@ -69,7 +64,7 @@ func outside(t *testing.T, args ...string) labtest.Output {
 // linkedAfter leaves the clusters linked as they were when the test ends.
 func linkedAfter(t *testing.T) {
 	t.Cleanup(func() {
-		mustConnect(lasting{t})
+		mustConnect(t)
 		if left := maps.Collect(marked(made(t))); len(left) != 12 {
 			t.Errorf("the link is left as %v", slices.Sorted(maps.Keys(left)))
 		}

@@ -68,7 +68,10 @@ func (l *Lab) OverlandBeside(t testing.TB, cluster string, args ...string) Outpu
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), filepath.Join(l.dir.Bin(), "overland"), args...)
+	// Not the test's own context: a cleanup links and unlinks too.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), disturbTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(l.dir.Bin(), "overland"), args...)
 	cmd.Env = []string{"HOME=" + l.dir.Cluster(cluster), "KUBECONFIG=" + filepath.Join(string(l.dir), "kubeconfig")}
 	out, err := run(cmd, where)
 	if err != nil {
