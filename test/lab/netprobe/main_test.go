@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -69,10 +70,20 @@ const (
 	dropped4, dropped6 = "198.51.100.1", "2001:db8:1::1"
 	noWay4, noWay6     = "203.0.113.1", "2001:db8:2::1"
 	forbid4, forbid6   = "203.0.114.1", "2001:db8:3::1"
-	ownSecond4         = "192.0.2.3"
 	ownBlackhole4      = "203.0.115.1"
 	ownBlackhole6      = "2001:db8:4::1"
 )
+
+// Of the errors of its IPv4 routes, the kernel sends five at once to an address,
+// then one a second: a group of probes that expects errors has an address of its
+// own, one of these, so that groups and runs of a test do not share the five.
+const firstSource, lastSource = 10, 250
+
+func source4(i int) string { return fmt.Sprintf("192.0.2.%d", i) }
+
+func anySource() netip.Addr {
+	return netip.MustParseAddr(source4(firstSource + rand.IntN(lastSource-firstSource+1)))
+}
 
 // network makes the test network, once a process.
 func network(t *testing.T) {
@@ -119,8 +130,11 @@ func network(t *testing.T) {
 		netns.Set(own))
 	out, err := netlink.LinkByName("out0")
 	steps(err)
-	steps(address(out, "192.0.2.1", 24), address(out, ownSecond4, 24), address(out, "2001:db8::1", 64), netlink.LinkSetUp(out),
+	steps(address(out, "192.0.2.1", 24), address(out, "2001:db8::1", 64), netlink.LinkSetUp(out),
 		route(out, "0.0.0.0", 0, router4, unix.RTN_UNICAST), route(out, "::", 0, router6, unix.RTN_UNICAST))
+	for i := firstSource; i <= lastSource; i++ {
+		steps(address(out, source4(i), 24))
+	}
 	// The interfaces' own link-local addresses must be past their checks, or
 	// the first packets wait for them.
 	time.Sleep(1500 * time.Millisecond)
