@@ -132,6 +132,9 @@ const (
 	ProblemNotReadable       ProblemKind = "NotReadable"       // 1.2
 	ProblemPolicy            ProblemKind = "Policy"            // 2.12
 	ProblemPeerScope         ProblemKind = "PeerScope"         // 2.3
+	ProblemLimit             ProblemKind = "Limit"             // 2.13: a policy is past a limit of its namespace
+	ProblemInterface         ProblemKind = "Interface"         // a pod's address is routed to an interface that is not the pod's
 	ProblemNameMismatch      ProblemKind = "NameMismatch"      // 1.1
 	ProblemStore             ProblemKind = "Store"             // the node's disk
+	ProblemDataplane         ProblemKind = "Dataplane"         // this node's kernel does not hold all that is wanted, or another program interferes
 )

@@ -43,14 +43,15 @@ func importTable() Table {
 		"pkg/pset":         {Pure: true},
 		"pkg/selector":     {Repo: []string{"pkg/model"}, Pure: true},
 		"pkg/index":        {Repo: []string{"pkg/model", "pkg/pset", "pkg/selector"}, Pure: true},
-		"pkg/policy":       {Repo: []string{"pkg/model", "pkg/pset", "pkg/selector", "pkg/index"}, Pure: true},
+		"pkg/desired":      {Repo: []string{"pkg/model", "pkg/pset"}, Pure: true},
+		"pkg/policy":       {Repo: []string{"pkg/model", "pkg/pset", "pkg/selector", "pkg/index", "pkg/desired"}, Pure: true},
 		"pkg/source": {
 			Repo:    []string{"pkg/model", "pkg/api/v1alpha1", "pkg/api/client"},
 			Modules: []string{logrus, api, machinery, client, klog, protobuf, syncGroup},
 		},
 		"pkg/store": {Repo: []string{"pkg/model"}, Modules: []string{logrus, cbor, sys}},
 		"pkg/agent": {
-			Repo:      []string{"pkg/model", "pkg/pset", "pkg/selector", "pkg/index", "pkg/policy", "pkg/store"},
+			Repo:      []string{"pkg/model", "pkg/pset", "pkg/selector", "pkg/index", "pkg/policy", "pkg/desired", "pkg/store"},
 			Modules:   []string{logrus},
 			PureFiles: []string{"core"},
 		},
@@ -59,7 +60,10 @@ func importTable() Table {
 			Modules: []string{logrus, api, machinery, client, syncGroup},
 		},
 		"pkg/admin": {
-			Repo:    []string{"pkg/model", "pkg/pset", "pkg/selector", "pkg/index", "pkg/agent", "pkg/admin/api"},
+			Repo: []string{
+				"pkg/model", "pkg/pset", "pkg/selector", "pkg/index", "pkg/policy", "pkg/desired", "pkg/dataplane",
+				"pkg/agent", "pkg/admin/api",
+			},
 			Modules: []string{logrus, prometheus, sys, machinery},
 		},
 		"pkg/admin/api":    {},
