@@ -279,7 +279,7 @@ func (x *Index) contest(n uint32, e *model.Endpoint, c *cluster, list []uint32, 
 // all for nil, again, and touches who makes them.
 func (x *Index) judgeContested(c *cluster) {
 	for a, list := range x.ledger.contested {
-		if c != nil && !slices.ContainsFunc(list, func(n uint32) bool { return x.slots[n].space.cluster == c }) {
+		if c != nil && !slices.ContainsFunc(list, func(n uint32) bool { return x.spaceAt(n).cluster == c }) {
 			continue
 		}
 		slices.SortFunc(list, func(n, m uint32) int {

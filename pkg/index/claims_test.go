@@ -309,7 +309,7 @@ func TestClaimsAreJudgedAgain_1_5(t *testing.T) {
 
 func TestManyClaimsOnOneAddressNameNobody_1_6(t *testing.T) {
 	x, o := New(), newOracle()
-	s := map[selector.Selector]bool{selector.All(): true}
+	s := newAsked([]selector.Selector{selector.All()}, nil)
 	x.Track(selector.All())
 	apply := func(what string, c model.Change) {
 		t.Helper()

@@ -3,6 +3,7 @@ package index
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/overland-net/overland/pkg/model"
@@ -165,6 +166,143 @@ func TestContactCostsContestedAddressesOnly_1_5(t *testing.T) {
 	}
 }
 
+func TestNamedPortCostsWhatHasIt_2_9(t *testing.T) {
+	x := New()
+	x.Apply(model.Set(remote("canada")))
+	web := []model.NamedPort{{Name: "web", Protocol: model.TCP, Port: 80}}
+	for i := range many {
+		e := pod("canada", fmt.Sprint("p", i), numbered(i))
+		e.Labels = labels("all", "same", "hundred", fmt.Sprint(i%100))
+		if i%10 == 5 { // and so all of whose label ends on 5
+			e.Ports = web
+		}
+		x.Apply(model.Set(e))
+	}
+	ask := func(s, port string) func() {
+		return func() { x.TrackPorts(PortQuery{parse(t, s), port, model.TCP}) }
+	}
+	for _, tt := range []struct {
+		what   string
+		visits int
+		do     func()
+	}{
+		{"a cover with few endpoints that have it", 100, ask("hundred == '5'", "web")},
+		{"a cover with endpoints that do not", 0, ask("hundred == '6'", "web")},
+		{"a name that none has, of all", 0, ask("all()", "none")},
+		{"a selector", 100, func() { x.Track(parse(t, "hundred == '15'")) }},
+		{"a selector that is tracked", 0, ask("hundred == '15'", "web")},
+		{"another name with it", 0, ask("hundred == '15'", "dns")},
+	} {
+		if n := evaluatedBy(x, tt.do); n != tt.visits {
+			t.Errorf("%s evaluates %d, want %d", tt.what, n, tt.visits)
+		}
+	}
+}
+
+func TestChangedPortReachesQueriesForItOnly_2_9(t *testing.T) {
+	x := New()
+	x.Apply(model.Set(remote("canada")))
+	for i := range many {
+		s := parse(t, fmt.Sprintf("alpha == 'beta' && has(ipset-%d)", i%5000))
+		x.TrackPorts(PortQuery{s, "dns", model.TCP})
+		x.TrackPorts(PortQuery{s, "dns", model.UDP})
+		x.Track(parse(t, fmt.Sprintf("alpha == 'beta' && has(plain-%d)", i)))
+	}
+	asked := PortQuery{parse(t, "alpha == 'beta' && has(ipset-1)"), "web", model.TCP}
+	x.TrackPorts(asked)
+	set := func(l model.Labels, ports ...model.NamedPort) func() {
+		return func() {
+			e := pod("canada", "p", "10.1.0.1")
+			e.Labels, e.Ports = l, ports
+			x.Apply(model.Set(e))
+		}
+	}
+	with := labels("alpha", "beta", "ipset-1", "true", "ipset-2", "true")
+	without := labels("alpha", "beta", "ipset-2", "true")
+	port := func(name string, number uint16) model.NamedPort {
+		return model.NamedPort{Name: name, Protocol: model.TCP, Port: number}
+	}
+	for _, tt := range []struct {
+		what    string
+		most    int
+		do      func()
+		numbers []uint16
+	}{
+		{"a pod without ports", 0, set(with), nil},
+		{"a port that no query is for", 0, set(with, port("other", 1)), nil},
+		{"one that a query is for", 1, set(with, port("web", 80)), []uint16{80}},
+		{"another number", 1, set(with, port("web", 81)), []uint16{81}},
+		{"two numbers", 1, set(with, port("web", 81), port("web", 82)), []uint16{81, 82}},
+		{"a label", 2, set(without, port("web", 81)), nil},
+		{"the label is back", 2, set(with, port("web", 81)), []uint16{81}},
+	} {
+		if n := evaluatedBy(x, tt.do); n > tt.most {
+			t.Errorf("%s evaluates %d of %d", tt.what, n, 3*many)
+		}
+		m, _ := x.View().PortMembers(asked)
+		if m.V4.Len() != len(tt.numbers) {
+			t.Errorf("%s: %d members", tt.what, m.V4.Len())
+		}
+		for _, number := range tt.numbers {
+			if !m.V4.Has(netip.AddrPortFrom(netip.MustParseAddr("10.1.0.1"), number)) {
+				t.Errorf("%s: %d is missing", tt.what, number)
+			}
+		}
+	}
+}
+
+// That a selector is evaluated once for all that is asked with it.
+func TestSelectorWithPortsIsEvaluatedOnce(t *testing.T) {
+	x := New()
+	x.Apply(model.Set(remote("canada")))
+	s := parse(t, "app == 'p'")
+	x.Track(s)
+	for i := range 100 {
+		x.TrackPorts(PortQuery{s, fmt.Sprint("port-", i), model.TCP})
+	}
+	e := pod("canada", "p", "10.1.0.1")
+	for i := range 3 {
+		e.Ports = append(e.Ports, model.NamedPort{Name: fmt.Sprint("port-", i), Protocol: model.TCP, Port: 80})
+	}
+	if n := evaluatedBy(x, func() { x.Apply(model.Set(e)) }); n != 1 {
+		t.Errorf("evaluated %d times", n)
+	}
+	moved := *e
+	moved.Addresses, moved.Ports = addrs("10.1.0.2"), e.Ports[:2]
+	if n := evaluatedBy(x, func() { x.Apply(model.Set(&moved)) }); n != 0 {
+		t.Errorf("another address and a port less: evaluated %d times", n)
+	}
+	m, _ := x.View().PortMembers(PortQuery{s, "port-1", model.TCP})
+	if !m.V4.Has(netip.MustParseAddrPort("10.1.0.2:80")) || m.V4.Len() != 1 {
+		t.Errorf("%d members", m.V4.Len())
+	}
+}
+
+func TestChangedCostsWhatDiffers(t *testing.T) {
+	x := New()
+	x.Apply(model.Set(remote("canada")))
+	for i := range many {
+		x.Apply(model.Set(pod("canada", fmt.Sprint("p", i), numbered(i))))
+		x.Track(parse(t, fmt.Sprintf("app == 'p%d'", i)))
+	}
+	old := x.View()
+	x.TakeReleased()
+	x.Apply(model.Set(pod("canada", "p7", "10.200.0.1")))
+	now := x.View()
+	if got := slices.Collect(Changed(old, now)); len(got) != 1 || got[0] != parse(t, "app == 'p7'") {
+		t.Errorf("changed are %v", got)
+	}
+	compared := 0
+	for range changed(old.now().members, now.now().members, func(Members, Members) bool { compared++; return false }) {
+	}
+	if compared != 1 {
+		t.Errorf("compared the members of %d selectors of %d", compared, many)
+	}
+	if released := x.TakeReleased(); len(released) != 1 || released[0] != netip.MustParseAddr(numbered(7)) {
+		t.Errorf("released are %v", released)
+	}
+}
+
 func TestWhatIsEqualChangesNothing(t *testing.T) {
 	x := New()
 	facts := func() []model.Fact {
@@ -187,6 +325,10 @@ func TestWhatIsEqualChangesNothing(t *testing.T) {
 	}
 	x.Apply(model.Set(&model.Policy{Key: model.PolicyKey("canada", "shop", "p")}))
 	x.Untrack(selector.Has("never"))
+	x.UntrackPorts(PortQuery{selector.Has("never"), "web", model.TCP})
+	if released := x.TakeReleased(); len(released) > 0 {
+		t.Errorf("released are %v", released)
+	}
 	if x.View() != v {
 		t.Error("the view is another one")
 	}

@@ -22,5 +22,13 @@
 // up the endpoints of its cheapest cover: endpoints are listed by label, by
 // namespace and by cluster.
 //
+// Named ports go the same way: a PortQuery is kept beside the members of its
+// selector, which is registered and evaluated once for both.
+//
+// # Differences
+//
+// Views share what did not change, so Changed, ChangedPorts and TakeReleased say
+// what did at the cost of that.
+//
 // It is pure and may import pkg/model, pkg/pset and pkg/selector.
 package index

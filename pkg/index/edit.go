@@ -2,7 +2,6 @@ package index
 
 import (
 	"iter"
-	"net/netip"
 
 	"github.com/overland-net/overland/pkg/pset"
 )
@@ -53,27 +52,27 @@ func (m *growingMap[K, V]) freeze() pset.Map[K, V] {
 	return m.frozen
 }
 
-// growingSet is a persistent set of addresses, likewise.
-type growingSet struct {
-	frozen pset.Set[netip.Addr]
-	edit   *pset.SetEditor[netip.Addr]
+// growingSet is a persistent set, likewise.
+type growingSet[K comparable] struct {
+	frozen pset.Set[K]
+	edit   *pset.SetEditor[K]
 }
 
-func (s *growingSet) editor() *pset.SetEditor[netip.Addr] {
+func (s *growingSet[K]) editor() *pset.SetEditor[K] {
 	if s.edit == nil {
 		s.edit = s.frozen.Edit()
 	}
 	return s.edit
 }
 
-func (s *growingSet) has(a netip.Addr) bool {
+func (s *growingSet[K]) has(k K) bool {
 	if s.edit != nil {
-		return s.edit.Has(a)
+		return s.edit.Has(k)
 	}
-	return s.frozen.Has(a)
+	return s.frozen.Has(k)
 }
 
-func (s *growingSet) freeze() pset.Set[netip.Addr] {
+func (s *growingSet[K]) freeze() pset.Set[K] {
 	if s.edit != nil {
 		s.frozen, s.edit = s.edit.Done(), nil
 	}

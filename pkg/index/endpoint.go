@@ -15,7 +15,8 @@ type work struct {
 	refusals []Refusal
 	// additions to sets wait until everything is removed: an address may go
 	// from one member of a set to another one.
-	additions []addition
+	additions     []addition
+	portAdditions []portAddition
 	// before and after are the addresses that an endpoint owned, and owns: read
 	// only, in the buffers if they are not the fact's own.
 	before, after             []netip.Addr
@@ -30,6 +31,11 @@ type work struct {
 type addition struct {
 	to      *tracked
 	address netip.Addr
+}
+
+type portAddition struct {
+	to   *portSet
+	pair netip.AddrPort
 }
 
 func (x *Index) setEndpoint(k model.Key, fact *model.Endpoint) {
@@ -60,7 +66,7 @@ func (x *Index) setEndpoint(k model.Key, fact *model.Endpoint) {
 
 func (x *Index) newSlot(s *space) uint32 {
 	x.size++
-	made := slot{space: s, at: uint32(len(s.members))}
+	made := slot{space: s.number, at: uint32(len(s.members))}
 	var n uint32
 	if last := len(x.freeSlots) - 1; last >= 0 {
 		n = x.freeSlots[last]
@@ -77,7 +83,7 @@ func (x *Index) newSlot(s *space) uint32 {
 func (x *Index) freeSlot(n uint32) {
 	x.size--
 	freed := x.slots[n]
-	s := freed.space
+	s := x.spaces[freed.space]
 	last := len(s.members) - 1
 	moved := s.members[last]
 	s.members[freed.at] = moved
@@ -129,16 +135,20 @@ func (x *Index) settle() {
 	for _, a := range x.work.additions {
 		a.to.editor(a.address).Add(a.address)
 	}
+	for _, a := range x.work.portAdditions {
+		a.to.editor(a.pair).Add(a.pair)
+	}
 	clear(x.work.additions)
-	x.work.additions = x.work.additions[:0]
+	clear(x.work.portAdditions)
+	x.work.additions, x.work.portAdditions = x.work.additions[:0], x.work.portAdditions[:0]
 }
 
 // rebuild makes the entry of a slot from a fact, nil if that is gone, and what
 // became of its claims.
 func (x *Index) rebuild(n uint32, fact *model.Endpoint) {
-	s := x.slots[n]
-	c := s.space.cluster
-	old := s.entry
+	s := x.spaceAt(n)
+	c := s.cluster
+	old := x.slots[n].entry
 	var now *Entry
 	if fact != nil {
 		x.judge(n, fact, c)
@@ -160,7 +170,7 @@ func (x *Index) rebuild(n uint32, fact *model.Endpoint) {
 	} else {
 		c.entries(old.Key.Kind).delete(idOf(old.Key))
 	}
-	x.moveMembers(s.space, old, now)
+	x.moveMembers(s, old, now)
 }
 
 // moveMembers brings the owners of addresses, and the sets, up to date with an
@@ -180,7 +190,15 @@ func (x *Index) moveMembers(s *space, old, now *Entry) {
 		x.owners.set(a, now)
 	}
 	sameSubject := old != nil && now != nil && old.Labels == now.Labels && old.ServiceAccount == now.ServiceAccount
-	if sameSubject && slices.Equal(w.before, w.after) || len(w.before)+len(w.after) == 0 {
+	sameAddresses := slices.Equal(w.before, w.after)
+	portsBefore, portsAfter := ports(old), ports(now)
+	switch {
+	case len(w.before)+len(w.after) == 0:
+		return
+	case !x.asked(portsBefore) && !x.asked(portsAfter):
+		portsBefore, portsAfter = nil, nil
+	}
+	if sameSubject && sameAddresses && slices.Equal(portsBefore, portsAfter) {
 		return
 	}
 	x.startFinding()
@@ -193,12 +211,21 @@ func (x *Index) moveMembers(s *space, old, now *Entry) {
 		w.subject = subject(now.Endpoint, s.cluster.labels, s.fact)
 	}
 	for _, t := range w.found {
+		withPorts := t.answers(portsBefore) || t.answers(portsAfter)
+		if !withPorts && (!t.plain || sameSubject && sameAddresses) {
+			continue
+		}
 		was := len(w.before) > 0 && t.has(w.before[0])
 		is := was && sameSubject
-		if !is && len(w.after) > 0 && !(sameSubject && len(w.before) > 0) {
+		if !is && len(w.after) > 0 && !(t.plain && sameSubject && len(w.before) > 0) {
 			is = x.matches(t)
 		}
-		x.moveMember(t, was, is)
+		if t.plain {
+			x.moveMember(t, was, is)
+		}
+		if withPorts {
+			x.movePorts(t, portsBefore, portsAfter, is)
+		}
 	}
 }
 
@@ -227,21 +254,30 @@ func (x *Index) moveMember(t *tracked, was, is bool) {
 // of its namespace or cluster changed: those of the selectors that are affected,
 // and found by what it has now or by the labels before.
 func (x *Index) reevaluate(n uint32, in *table, before model.Labels, affected func(*tracked) bool) {
-	s := x.slots[n]
+	s, e := x.spaceAt(n), x.slots[n].entry
 	w := &x.work
-	w.after = s.entry.owned(&w.afterBuffer)
+	w.after = e.owned(&w.afterBuffer)
 	if len(w.after) == 0 {
 		return
 	}
 	w.before = w.after
 	x.startFinding()
-	x.findForSpace(s.space)
-	x.findForEndpoint(s.entry.Endpoint)
+	x.findForSpace(s)
+	x.findForEndpoint(e.Endpoint)
 	x.findByLabels(in, before)
-	w.subject = subject(s.entry.Endpoint, s.space.cluster.labels, s.space.fact)
+	w.subject = subject(e.Endpoint, s.cluster.labels, s.fact)
+	named := ports(e)
 	for _, t := range w.found {
-		if affected(t) {
-			x.moveMember(t, t.has(w.after[0]), x.matches(t))
+		withPorts := t.answers(named)
+		if !affected(t) || !t.plain && !withPorts {
+			continue
+		}
+		is := x.matches(t)
+		if t.plain {
+			x.moveMember(t, t.has(w.after[0]), is)
+		}
+		if withPorts {
+			x.movePorts(t, named, named, is)
 		}
 	}
 }

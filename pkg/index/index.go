@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"github.com/overland-net/overland/pkg/model"
+	"github.com/overland-net/overland/pkg/pset"
 	"github.com/overland-net/overland/pkg/selector"
 )
 
@@ -28,20 +29,26 @@ type Index struct {
 	// unindexed selectors have no cover: every change has to look at them.
 	unindexed []*tracked
 	// mentioned counts the tracked selectors that say something of a label of
-	// namespaces, and of clusters.
-	mentioned struct{ space, cluster map[string]int }
+	// namespaces, and of clusters, and the queries for a named port.
+	mentioned struct {
+		space, cluster map[string]int
+		ports          map[portName]int
+	}
 
 	ledger      ledger
 	localRanges ranges
 
 	owners  growingMap[netip.Addr, *Entry]
+	taken   pset.Map[netip.Addr, *Entry] // owners at the last TakeReleased
 	members growingMap[selector.Selector, Members]
+	ports   growingMap[PortQuery, PortMembers]
 	states  growingMap[string, *clusterState]
 	view    View
 	changed bool // since view
 	dirty   struct {
 		clusters []*cluster
 		sets     []*tracked
+		ports    []*portSet
 	}
 	work work
 }
@@ -49,9 +56,12 @@ type Index struct {
 // slot is an endpoint in the index.
 type slot struct {
 	entry *Entry // nil: free
-	space *space
+	space uint32 // in Index.spaces: there are as many slots as endpoints
 	at    uint32 // in the members of its space
 }
+
+// spaceAt is the space of an endpoint.
+func (x *Index) spaceAt(n uint32) *space { return x.spaces[x.slots[n].space] }
 
 // New is an index that knows nothing.
 func New() *Index {
@@ -60,6 +70,7 @@ func New() *Index {
 	x.spaceLabels = newTable(x.spaceValue)
 	x.clusterLabels = newTable(func(uint32, string) (string, bool) { return "", false }) // it lists no ids
 	x.mentioned.space, x.mentioned.cluster = map[string]int{}, map[string]int{}
+	x.mentioned.ports = map[portName]int{}
 	x.ledger = newLedger()
 	return x
 }
@@ -104,14 +115,21 @@ func (x *Index) View() View {
 	}
 	for _, t := range x.dirty.sets {
 		t.dirty = false
-		if x.tracked[t.matcher.Selector()] == t {
+		if t.plain && x.tracked[t.matcher.Selector()] == t {
 			x.members.set(t.matcher.Selector(), Members{t.v4.freeze(), t.v6.freeze()})
+		}
+	}
+	for _, p := range x.dirty.ports {
+		p.dirty = false
+		if p.of.ports[p.name] == p {
+			x.ports.set(p.query(), PortMembers{p.v4.freeze(), p.v6.freeze()})
 		}
 	}
 	clear(x.dirty.clusters) // what is gone must not be kept from the collector
 	clear(x.dirty.sets)
-	x.dirty.clusters, x.dirty.sets = x.dirty.clusters[:0], x.dirty.sets[:0]
-	x.view = View{&state{x.states.freeze(), x.owners.freeze(), x.members.freeze(), x.size}}
+	clear(x.dirty.ports)
+	x.dirty.clusters, x.dirty.sets, x.dirty.ports = x.dirty.clusters[:0], x.dirty.sets[:0], x.dirty.ports[:0]
+	x.view = View{&state{x.states.freeze(), x.owners.freeze(), x.members.freeze(), x.ports.freeze(), x.size}}
 	x.changed = false
 	return x.view
 }

@@ -9,65 +9,6 @@ import (
 	"github.com/overland-net/overland/pkg/selector"
 )
 
-// drive feeds changes that chance draws to an index and the oracle, and compares
-// them after each few.
-func drive(t *testing.T, c chance, steps int, done func() bool) {
-	t.Helper()
-	x, o := New(), newOracle()
-	candidates := someSelectors()
-	tracked := map[selector.Selector]bool{}
-	type taken struct {
-		view View
-		said answer
-	}
-	var earlier []taken
-	for step := 0; step < steps && !done(); step++ {
-		switch c.IntN(8) {
-		case 0:
-			s := candidates[c.IntN(len(candidates))]
-			x.Track(s)
-			tracked[s] = true
-		case 1:
-			if c.IntN(2) == 0 {
-				s := candidates[c.IntN(len(candidates))]
-				x.Untrack(s)
-				delete(tracked, s)
-			}
-		default:
-			change := someChange(c)
-			x.Apply(change)
-			o.apply(change)
-			if c.IntN(4) == 0 {
-				x.Apply(change)
-			}
-		}
-		if c.IntN(3) == 0 {
-			want := o.answer(tracked)
-			v := x.View()
-			checkView(t, "a view", v, want)
-			checkInside(t, x)
-			if x.View() != v {
-				t.Fatal("a view without a change is another one")
-			}
-			if earlier = append(earlier, taken{v, want}); len(earlier) > 3 {
-				checkView(t, "an earlier view", earlier[0].view, earlier[0].said)
-				earlier = earlier[1:]
-			}
-		}
-	}
-	for s := range tracked {
-		x.Untrack(s)
-	}
-	for k := range o.facts {
-		x.Apply(model.Gone(k))
-	}
-	x.View()
-	checkInside(t, x)
-	for _, e := range earlier {
-		checkView(t, "a view of the past", e.view, e.said)
-	}
-}
-
 func never() bool { return false }
 
 func TestIndexSaysWhatTheOracleSays(t *testing.T) {
@@ -103,12 +44,8 @@ func TestOutputDependsOnPresentFactsOnly(t *testing.T) {
 		for range 60 {
 			o.apply(someChange(random))
 		}
-		selectors := someSelectors()
-		tracked := map[selector.Selector]bool{}
-		for _, s := range selectors {
-			tracked[s] = true
-		}
-		want := o.answer(tracked)
+		selectors, queries := someSelectors(), someQueries()
+		want := o.answer(newAsked(selectors, queries))
 		facts := func() []model.Change {
 			var changes []model.Change
 			for _, f := range o.facts {
@@ -119,24 +56,25 @@ func TestOutputDependsOnPresentFactsOnly(t *testing.T) {
 		}
 		roads := map[string]func(x *Index){
 			"in any order, selectors first": func(x *Index) {
-				trackAll(x, selectors)
+				trackAll(x, selectors, queries)
 				applyAll(x, facts())
 			},
 			"in any order, selectors last": func(x *Index) {
 				applyAll(x, facts())
-				trackAll(x, selectors)
+				trackAll(x, selectors, queries)
 			},
 			"every change twice, a view after each": func(x *Index) {
 				for i, c := range facts() {
 					x.Track(selectors[i%len(selectors)])
+					x.TrackPorts(queries[i%len(queries)])
 					x.Apply(c)
 					x.View()
 					x.Apply(c)
 				}
-				trackAll(x, selectors)
+				trackAll(x, selectors, queries)
 			},
 			"over another world": func(x *Index) {
-				trackAll(x, selectors)
+				trackAll(x, selectors, queries)
 				other := newOracle()
 				for range 60 {
 					c := someChange(random)
@@ -151,7 +89,7 @@ func TestOutputDependsOnPresentFactsOnly(t *testing.T) {
 				applyAll(x, facts())
 			},
 			"with each fact reverted once": func(x *Index) {
-				trackAll(x, selectors)
+				trackAll(x, selectors, queries)
 				changes := facts()
 				applyAll(x, changes)
 				for _, c := range changes {
@@ -163,13 +101,20 @@ func TestOutputDependsOnPresentFactsOnly(t *testing.T) {
 				}
 			},
 			"selectors come and go": func(x *Index) {
-				trackAll(x, selectors)
+				trackAll(x, selectors, queries)
 				changes := facts()
 				applyAll(x, changes[:len(changes)/2])
 				for _, s := range slices.Backward(selectors) {
 					x.Untrack(s)
 				}
-				trackAll(x, selectors)
+				x.View()
+				for _, q := range slices.Backward(queries) {
+					x.UntrackPorts(q)
+				}
+				for _, q := range queries {
+					x.TrackPorts(q)
+				}
+				trackAll(x, selectors, queries)
 				applyAll(x, changes[len(changes)/2:])
 			},
 		}
@@ -182,9 +127,14 @@ func TestOutputDependsOnPresentFactsOnly(t *testing.T) {
 	}
 }
 
-func trackAll(x *Index, selectors []selector.Selector) {
-	for _, s := range selectors {
-		x.Track(s)
+func trackAll(x *Index, selectors []selector.Selector, queries []PortQuery) {
+	for i := range max(len(selectors), len(queries)) { // some queries before their selector, some after
+		if i < len(queries) {
+			x.TrackPorts(queries[i])
+		}
+		if i < len(selectors) {
+			x.Track(selectors[i])
+		}
 	}
 }
 

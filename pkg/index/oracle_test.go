@@ -19,13 +19,50 @@ type oracle struct {
 
 // answer is all that a View says, in plain maps.
 type answer struct {
-	Owners     map[netip.Addr]model.Key
+	Owners     map[netip.Addr]owner
 	Refused    map[model.Key][]Refusal
 	Members    map[selector.Selector]map[netip.Addr]bool
+	Ports      map[PortQuery]map[netip.AddrPort]bool
 	Counts     map[string]Counts
 	Namespaces map[model.Key]*model.Namespace
 	Clusters   map[string]*model.Cluster
 	Endpoints  map[model.Key]*model.Endpoint
+}
+
+// owner is an endpoint, and which one of that name.
+type owner struct {
+	key model.Key
+	uid model.UID
+}
+
+// asked is what an Index is told to track.
+type asked struct {
+	selectors map[selector.Selector]bool
+	queries   map[PortQuery]bool
+}
+
+func newAsked(selectors []selector.Selector, queries []PortQuery) asked {
+	a := asked{map[selector.Selector]bool{}, map[PortQuery]bool{}}
+	for _, s := range selectors {
+		a.selectors[s] = true
+	}
+	for _, q := range queries {
+		a.queries[q] = true
+	}
+	return a
+}
+
+func newAnswer() answer {
+	return answer{
+		map[netip.Addr]owner{},
+		map[model.Key][]Refusal{},
+		map[selector.Selector]map[netip.Addr]bool{},
+		map[PortQuery]map[netip.AddrPort]bool{},
+		map[string]Counts{},
+		map[model.Key]*model.Namespace{},
+		map[string]*model.Cluster{},
+		map[model.Key]*model.Endpoint{},
+	}
 }
 
 func newOracle() *oracle { return &oracle{map[model.Key]model.Fact{}} }
@@ -180,16 +217,8 @@ func (o *oracle) subject(e *model.Endpoint) *selector.Subject {
 	return s
 }
 
-func (o *oracle) answer(selectors map[selector.Selector]bool) answer {
-	a := answer{
-		map[netip.Addr]model.Key{},
-		map[model.Key][]Refusal{},
-		map[selector.Selector]map[netip.Addr]bool{},
-		map[string]Counts{},
-		map[model.Key]*model.Namespace{},
-		map[string]*model.Cluster{},
-		map[model.Key]*model.Endpoint{},
-	}
+func (o *oracle) answer(of asked) answer {
+	a := newAnswer()
 	claims := map[netip.Addr][]*model.Endpoint{}
 	for k, f := range o.facts {
 		count := a.Counts[k.Cluster]
@@ -216,12 +245,15 @@ func (o *oracle) answer(selectors map[selector.Selector]bool) answer {
 		a.Counts[k.Cluster] = count
 	}
 	matchers := map[selector.Selector]*selector.Matcher{}
-	for s := range selectors {
+	for s := range of.selectors {
 		a.Members[s], matchers[s] = map[netip.Addr]bool{}, s.Compile()
+	}
+	for q := range of.queries {
+		a.Ports[q] = map[netip.AddrPort]bool{}
 	}
 	refused := map[model.Key]map[netip.Addr]Refusal{}
 	for address, by := range claims {
-		owner, losers := o.judge(address, by)
+		best, losers := o.judge(address, by)
 		for k, r := range losers {
 			if refused[k] == nil {
 				refused[k] = map[netip.Addr]Refusal{}
@@ -229,13 +261,20 @@ func (o *oracle) answer(selectors map[selector.Selector]bool) answer {
 			refused[k][address] = r
 			a.Counts[k.Cluster].Refused[r.Reason]++
 		}
-		if owner == nil {
+		if best == nil {
 			continue
 		}
-		a.Owners[address] = owner.Key
+		a.Owners[address] = owner{best.Key, best.UID}
 		for s, m := range matchers {
-			if m.Matches(o.subject(owner)) {
+			if m.Matches(o.subject(best)) {
 				a.Members[s][address] = true
+			}
+		}
+		for q := range of.queries {
+			for _, p := range best.Ports {
+				if best.Key.Kind == model.KindPod && p.Name == q.Port && p.Protocol == q.Protocol && q.Selector.Compile().Matches(o.subject(best)) {
+					a.Ports[q][netip.AddrPortFrom(address, p.Port)] = true
+				}
 			}
 		}
 	}
@@ -251,15 +290,7 @@ func (o *oracle) answer(selectors map[selector.Selector]bool) answer {
 
 // read is what a View says.
 func read(v View) answer {
-	a := answer{
-		map[netip.Addr]model.Key{},
-		map[model.Key][]Refusal{},
-		map[selector.Selector]map[netip.Addr]bool{},
-		map[string]Counts{},
-		map[model.Key]*model.Namespace{},
-		map[string]*model.Cluster{},
-		map[model.Key]*model.Endpoint{},
-	}
+	a := newAnswer()
 	for e := range v.Endpoints() {
 		a.Endpoints[e.Key] = e.Endpoint
 		if len(e.Refused) > 0 {
@@ -267,7 +298,7 @@ func read(v View) answer {
 		}
 		for _, address := range e.Addresses {
 			if e.Owns(address) {
-				a.Owners[address] = e.Key
+				a.Owners[address] = owner{e.Key, e.UID}
 			}
 		}
 	}
@@ -279,6 +310,16 @@ func read(v View) answer {
 		}
 		for address := range m.V6.All() {
 			a.Members[s][address] = true
+		}
+	}
+	for q := range v.TrackedPorts() {
+		m, _ := v.PortMembers(q)
+		a.Ports[q] = map[netip.AddrPort]bool{}
+		for pair := range m.V4.All() {
+			a.Ports[q][pair] = pair.Addr().Is4()
+		}
+		for pair := range m.V6.All() {
+			a.Ports[q][pair] = pair.Addr().Is6()
 		}
 	}
 	for n := range v.Namespaces() {

@@ -12,10 +12,13 @@ import (
 	"github.com/overland-net/overland/pkg/selector"
 )
 
-// tracked is a selector whose members are kept.
+// tracked is a selector whose members are kept, or answers to queries with it.
 type tracked struct {
 	matcher *selector.Matcher
-	v4, v6  growingSet
+	// plain: v4 and v6 are kept, since the selector itself is tracked.
+	plain  bool
+	v4, v6 growingSet[netip.Addr]
+	ports  map[portName]*portSet // nil for none
 	// cover is where it is registered.
 	cover []place
 	// spaceKeys and clusterKeys are the labels of namespaces and of clusters
@@ -56,12 +59,23 @@ func (x *Index) matches(t *tracked) bool {
 // Track keeps the members of a selector from now on. To track what is tracked
 // changes nothing.
 func (x *Index) Track(s selector.Selector) {
-	if x.tracked[s] != nil {
+	t := x.tracked[s]
+	known := t != nil
+	if known && t.plain {
 		return
 	}
+	if !known {
+		t = x.newTracked(s)
+	}
+	t.plain = true
+	x.touchSet(t)
+	x.fillAll(t, !known, func(n uint32) { x.fill(t, n) })
+}
+
+// newTracked is a selector that is not tracked yet. fillAll registers it.
+func (x *Index) newTracked(s selector.Selector) *tracked {
 	t := &tracked{matcher: s.Compile()}
 	x.tracked[s] = t
-	x.touchSet(t)
 	for _, key := range t.matcher.Keys() {
 		if rest, ok := strings.CutPrefix(key, model.PrefixNamespace); ok {
 			t.spaceKeys = append(t.spaceKeys, rest)
@@ -71,27 +85,34 @@ func (x *Index) Track(s selector.Selector) {
 			x.mentioned.cluster[rest]++
 		}
 	}
+	return t
+}
+
+// fillAll calls fill with all slots that may match, and registers the selector
+// if it is new.
+func (x *Index) fillAll(t *tracked, isNew bool, fill func(n uint32)) {
 	if t.matcher.Impossible() {
 		return
 	}
 	covers := x.covers(t.matcher)
-	x.register(t, covers)
+	if isNew {
+		x.register(t, covers)
+	}
 	for n := range x.reached(covers) {
-		x.fill(t, n)
+		if x.slots[n].entry != nil { // else a list was out of date
+			fill(n)
+		}
 	}
 }
 
 // fill adds what an endpoint owns to a set, if it is a member.
 func (x *Index) fill(t *tracked, n uint32) {
-	s := x.slots[n]
-	if s.entry == nil {
-		return // a list was out of date
-	}
-	owned := s.entry.owned(&x.work.afterBuffer)
+	s, e := x.spaceAt(n), x.slots[n].entry
+	owned := e.owned(&x.work.afterBuffer)
 	if len(owned) == 0 {
 		return
 	}
-	x.work.subject = subject(s.entry.Endpoint, s.space.cluster.labels, s.space.fact)
+	x.work.subject = subject(e.Endpoint, s.cluster.labels, s.fact)
 	if !x.matches(t) {
 		return
 	}
@@ -103,12 +124,21 @@ func (x *Index) fill(t *tracked, n uint32) {
 // Untrack forgets the members of a selector.
 func (x *Index) Untrack(s selector.Selector) {
 	t := x.tracked[s]
-	if t == nil {
+	if t == nil || !t.plain {
 		return
 	}
 	x.changed = true
-	delete(x.tracked, s)
 	x.members.delete(s)
+	t.plain, t.v4, t.v6 = false, growingSet[netip.Addr]{}, growingSet[netip.Addr]{}
+	x.sweepTracked(t)
+}
+
+// sweepTracked forgets a selector of which nothing is kept any more.
+func (x *Index) sweepTracked(t *tracked) {
+	if t.plain || len(t.ports) > 0 {
+		return
+	}
+	delete(x.tracked, t.matcher.Selector())
 	for _, k := range t.spaceKeys {
 		forget(x.mentioned.space, k)
 	}
@@ -119,7 +149,7 @@ func (x *Index) Untrack(s selector.Selector) {
 }
 
 // forget takes one from a count.
-func forget(counts map[string]int, key string) {
+func forget[K comparable](counts map[K]int, key K) {
 	if counts[key]--; counts[key] == 0 {
 		delete(counts, key)
 	}

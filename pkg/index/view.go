@@ -18,6 +18,10 @@ type View struct{ s *state }
 // Members are the addresses that match a selector, by family.
 type Members struct{ V4, V6 pset.Set[netip.Addr] }
 
+// PortMembers are the addresses that answer a PortQuery, each with the number of
+// the port, by family.
+type PortMembers struct{ V4, V6 pset.Set[netip.AddrPort] }
+
 // Counts is what is known of a cluster, in numbers.
 type Counts struct {
 	Pods, Nodes, Namespaces int
@@ -28,6 +32,7 @@ type state struct {
 	clusters pset.Map[string, *clusterState]
 	owners   pset.Map[netip.Addr, *Entry]
 	members  pset.Map[selector.Selector, Members]
+	ports    pset.Map[PortQuery, PortMembers]
 	size     int
 }
 
@@ -135,6 +140,20 @@ func (v View) Tracked() iter.Seq[selector.Selector] {
 	return func(yield func(selector.Selector) bool) {
 		for s := range v.now().members.All() {
 			if !yield(s) {
+				return
+			}
+		}
+	}
+}
+
+// PortMembers is what answers a query, and whether it was tracked.
+func (v View) PortMembers(q PortQuery) (PortMembers, bool) { return v.now().ports.Get(q) }
+
+// TrackedPorts gives the tracked queries, in no order.
+func (v View) TrackedPorts() iter.Seq[PortQuery] {
+	return func(yield func(PortQuery) bool) {
+		for q := range v.now().ports.All() {
+			if !yield(q) {
 				return
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -122,12 +123,50 @@ func someEndpoint(c chance, k model.Key) *model.Endpoint {
 	if k.Kind == model.KindPod {
 		e.ServiceAccount = pick(c, "default", "robot")
 	}
+	// A node may say that it has ports: it has none.
+	for _, p := range []model.NamedPort{
+		{Name: "dns", Protocol: model.TCP, Port: 53},
+		{Name: "web", Protocol: model.TCP, Port: 80},
+		{Name: "web", Protocol: model.TCP, Port: 8080},
+		{Name: "web", Protocol: model.UDP, Port: 80},
+	} {
+		if c.IntN(3) == 0 {
+			e.Ports = append(e.Ports, p)
+		}
+	}
 	for range 1 + c.IntN(2) {
 		if a := someAddress(c); !slices.Contains(e.Addresses, a) {
 			e.Addresses = append(e.Addresses, a)
 		}
 	}
 	return e
+}
+
+// someVariant is an endpoint that is known, with one thing changed.
+func someVariant(c chance, facts map[model.Key]model.Fact) (model.Change, bool) {
+	var known []*model.Endpoint
+	for _, f := range facts {
+		if e, ok := f.(*model.Endpoint); ok {
+			known = append(known, e)
+		}
+	}
+	if len(known) == 0 {
+		return model.Change{}, false
+	}
+	slices.SortFunc(known, func(a, b *model.Endpoint) int { return strings.Compare(a.Key.String(), b.Key.String()) })
+	e := *pick(c, known...)
+	other := someEndpoint(c, e.Key)
+	switch c.IntN(5) {
+	case 0:
+		e.Labels = other.Labels
+	case 1:
+		e.Addresses = other.Addresses
+	case 2:
+		e.UID = other.UID
+	default:
+		e.Ports = other.Ports
+	}
+	return model.Set(&e), true
 }
 
 // someSelectors has all forms of cover, and selectors without any.
@@ -156,6 +195,22 @@ func someSelectors() []selector.Selector {
 	return all
 }
 
+// someQueries has queries for selectors that are in someSelectors, and for others.
+func someQueries() []PortQuery {
+	var all []PortQuery
+	for i, s := range someSelectors() {
+		if i%3 == 0 {
+			all = append(all, PortQuery{s, "web", model.TCP})
+		}
+		if i%4 == 0 {
+			all = append(all, PortQuery{s, "web", model.UDP}, PortQuery{s, "dns", model.TCP})
+		}
+	}
+	web := func(s selector.Selector) PortQuery { return PortQuery{s, "web", model.TCP} }
+	return append(all, web(selector.Has("x")), web(selector.Has("namespace.overland.dev/x")),
+		PortQuery{selector.All(), "dns", model.UDP}, PortQuery{selector.All(), "none", model.TCP})
+}
+
 func compareAnswers(t *testing.T, what string, got, want answer) {
 	t.Helper()
 	if reflect.DeepEqual(got, want) {
@@ -163,6 +218,9 @@ func compareAnswers(t *testing.T, what string, got, want answer) {
 	}
 	options := cmp.Options{
 		cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+		cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
+		cmp.Comparer(func(a, b owner) bool { return a == b }),
+		cmp.Comparer(func(a, b PortQuery) bool { return a == b }),
 		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 		cmp.Comparer(func(a, b model.Labels) bool { return a == b }),
 		cmp.Comparer(func(a, b selector.Selector) bool { return a == b }),
@@ -181,8 +239,8 @@ func checkView(t *testing.T, what string, v View, want answer) {
 	owners := 0
 	for a, e := range v.now().owners.All() {
 		owners++
-		if k := want.Owners[a]; k != e.Key {
-			t.Fatalf("%s: the owner of %v is %v, want %v", what, a, e.Key, k)
+		if o := want.Owners[a]; o.key != e.Key {
+			t.Fatalf("%s: the owner of %v is %v, want %v", what, a, e.Key, o.key)
 		}
 		if of, ok := v.Endpoint(e.Key); !ok || of != e {
 			t.Fatalf("%s: the owner of %v is another version of %v", what, a, e.Key)
@@ -214,13 +272,13 @@ func checkInside(t *testing.T, x *Index) {
 			t.Fatalf("%v is in the ledger for one claim that does not hold; it has %d", a, claims[a])
 		}
 	}
-	if len(x.work.touched) > 0 || len(x.work.additions) > 0 {
+	if len(x.work.touched) > 0 || len(x.work.additions)+len(x.work.portAdditions) > 0 {
 		t.Fatal("work is left undone")
 	}
 	if x.size > 0 || len(x.tracked) > 0 || len(x.clusters) > 0 {
 		return
 	}
-	live := len(x.labels.keys) + len(x.spaceLabels.keys) + len(x.clusterLabels.keys) + len(x.mentioned.space) + len(x.mentioned.cluster) +
+	live := len(x.labels.keys) + len(x.spaceLabels.keys) + len(x.clusterLabels.keys) + len(x.mentioned.space) + len(x.mentioned.cluster) + len(x.mentioned.ports) +
 		len(x.ledger.contested) + len(x.ledger.lone) + len(x.unindexed)
 	if live > 0 || len(x.freeSlots) != len(x.slots) || len(x.freeSpaces) != len(x.spaces) {
 		t.Fatalf("an index of nothing keeps something: %+v", x)

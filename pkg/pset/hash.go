@@ -1,6 +1,7 @@
 package pset
 
 import (
+	"encoding/binary"
 	"hash/maphash"
 	"net/netip"
 )
@@ -21,6 +22,9 @@ func hash[K comparable](k K) uint64 {
 	if a, ok := any(k).(netip.Addr); ok {
 		return HashAddr(seed, a)
 	}
+	if a, ok := any(k).(netip.AddrPort); ok {
+		return hashAddrPort(seed, a)
+	}
 	var zero K
 	if _, ok := any(zero).(Hasher); ok {
 		return hashOwn(k)
@@ -39,7 +43,18 @@ func hashOwn[K comparable](k K) uint64 {
 // HashAddr is the hash of an address, for the Hash method of keys that have one.
 func HashAddr(seed maphash.Seed, a netip.Addr) uint64 {
 	b := a.As16()
-	h := maphash.Bytes(seed, b[:])
+	return hashForm(seed, maphash.Bytes(seed, b[:]), a)
+}
+
+func hashAddrPort(seed maphash.Seed, p netip.AddrPort) uint64 {
+	var b [16 + 2]byte
+	a := p.Addr().As16()
+	binary.BigEndian.PutUint16(b[copy(b[:], a[:]):], p.Port())
+	return hashForm(seed, maphash.Bytes(seed, b[:]), p.Addr())
+}
+
+// hashForm completes the hash of 16 bytes of an address by what these do not say.
+func hashForm(seed maphash.Seed, h uint64, a netip.Addr) uint64 {
 	if a.Is4() {
 		h = ^h // else it were that of the same address mapped into IPv6
 	}

@@ -469,3 +469,29 @@ func TestReadingAllocatesNothing(t *testing.T) {
 		t.Errorf("Has and Get allocate %v times", n)
 	}
 }
+
+func TestAddressesWithPortsAreKeysWithoutAllocation(t *testing.T) {
+	var s Set[netip.AddrPort]
+	var all []netip.AddrPort
+	for _, a := range []string{"10.0.0.1", "::ffff:10.0.0.1", "fe80::1", "fe80::1%eth0", "::"} {
+		for port := range uint16(100) {
+			all = append(all, netip.AddrPortFrom(netip.MustParseAddr(a), port))
+		}
+	}
+	hashes := map[uint64]bool{}
+	for _, p := range all {
+		s = s.With(p)
+		hashes[hash(p)] = true
+	}
+	if got := members(s); len(got) != len(all) || len(hashes) != len(all) {
+		t.Errorf("%d members and %d hashes of %d", len(got), len(hashes), len(all))
+	}
+	for _, p := range all {
+		if !s.Has(p) {
+			t.Errorf("%v is lost", p)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { s.Has(all[0]) }); n > 0 {
+		t.Errorf("a look-up allocates %v times", n)
+	}
+}

@@ -27,7 +27,7 @@ func ipsetSelectors(n int) []selector.Selector {
 // BenchmarkIndexAddUnderSelectors adds one endpoint under live selectors of
 // which it matches one, each with a View.
 func BenchmarkIndexAddUnderSelectors(b *testing.B) {
-	pod := numberedPod(1, false, "shop", map[string]string{"alpha": "beta", "ipset-1": "true"})
+	pod := names{}.numberedPod(1, false, "shop", map[string]string{"alpha": "beta", "ipset-1": "true"})
 	for _, size := range []int{1_000, 10_000} {
 		all := ipsetSelectors(size)
 		b.Run(fmt.Sprintf("index/%d", size), func(b *testing.B) {
@@ -95,7 +95,7 @@ func hugeNamespace(i, version int) *model.Namespace {
 }
 
 func hugePod(i, version int) *model.Endpoint {
-	return numberedPod(i, false, fmt.Sprintf("namespace-%d", i/hugeSpace), oneInN(i+version))
+	return names{}.numberedPod(i, false, fmt.Sprintf("namespace-%d", i/hugeSpace), oneInN(i+version))
 }
 
 // BenchmarkIndexOneChange is one change at a million endpoints, with a View.

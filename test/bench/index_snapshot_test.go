@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/overland-net/overland/pkg/model"
@@ -35,45 +36,44 @@ func markerPolicy(i int) *model.Policy {
 
 // largeWorld is policies, namespaces and endpoints, the local ones last, and
 // the deletion of these.
-func largeWorld() (changes, deletions []model.Change) {
-	for _, c := range clusters() {
-		changes = append(changes, model.Set(c))
-	}
+func largeWorld() (facts []model.Fact, deletions []model.Change) {
+	n := names{}
+	facts = append(facts, clusters()...)
 	for i := range largePolicies {
-		changes = append(changes, model.Set(markerPolicy(i)))
+		facts = append(facts, markerPolicy(i))
 	}
 	for _, cluster := range []string{localCluster, remoteCluster} {
 		for i := range largeSpaces {
-			changes = append(changes, model.Set(namespace(cluster, fmt.Sprintf("namespace-%d", i), map[string]string{})))
+			facts = append(facts, namespace(cluster, n.one(fmt.Sprintf("namespace-%d", i)), map[string]string{}))
 		}
 	}
 	for i := range largeMesh {
 		local := i >= largeMesh-largeLocal
-		pod := numberedPod(i, local, fmt.Sprintf("namespace-%d", i%largeSpaces), oneInN(i))
-		changes = append(changes, model.Set(pod))
+		pod := n.numberedPod(i, local, fmt.Sprintf("namespace-%d", i%largeSpaces), oneInN(i))
+		facts = append(facts, pod)
 		if local {
 			deletions = append(deletions, model.Gone(pod.Key))
 		}
 	}
-	return changes, deletions
+	return facts, deletions
 }
 
 // BenchmarkIndexLargeMesh is the first computation over 250,000 endpoints with
 // 6 labels each in 100 namespaces, 200 of them local, with 10,000 policies of 5
 // peers, 30 different ones in all; then the local endpoints are deleted.
 func BenchmarkIndexLargeMesh(b *testing.B) {
-	changes, deletions := largeWorld()
+	facts, deletions := largeWorld()
 	b.Run("index", func(b *testing.B) {
 		var n *node
 		var u usage
 		once(b, func() {
 			u = use(func() {
 				n = newNode()
-				n.apply(changes)
+				n.apply(setAll(facts))
 				if got := len(selectors(n)); got != markers {
 					b.Fatalf("%d selectors are tracked", got)
 				}
-				n.apply(deletions)
+				n.apply(slices.Values(deletions))
 			})
 		})
 		if n.view.Len() != largeMesh-largeLocal {
@@ -82,14 +82,14 @@ func BenchmarkIndexLargeMesh(b *testing.B) {
 		u.report(b, largeMesh)
 		runtime.KeepAlive(n)
 	})
-	benchmarkGoMaps(b, changes, largeMesh)
+	benchmarkGoMaps(b, facts, largeMesh)
 	b.Run("naive-500-endpoints", func(b *testing.B) {
 		const size = 500 // each costs 50,000 evaluations
 		config := policy.Config{Cluster: localCluster, Mesh: true}
 		var peers []selector.Selector
 		var endpoints []*model.Endpoint
-		for _, c := range changes {
-			switch f := c.Value.(type) {
+		for _, f := range facts {
+			switch f := f.(type) {
 			case *model.Policy:
 				for _, p := range f.IngressRules[0].Peers {
 					s, _, _ := config.Peer(f, nil, p, "")
@@ -111,20 +111,20 @@ func BenchmarkIndexLargeMesh(b *testing.B) {
 		u.report(b, size)
 		runtime.KeepAlive(n)
 	})
-	runtime.KeepAlive(changes)
+	runtime.KeepAlive(facts)
 }
 
 // benchmarkGoMaps only puts all endpoints into two Go maps, by key and by
 // address: what the machine needs for the least that could be done.
-func benchmarkGoMaps(b *testing.B, changes []model.Change, endpoints int) {
+func benchmarkGoMaps(b *testing.B, facts []model.Fact, endpoints int) {
 	b.Run("two-go-maps", func(b *testing.B) {
 		byKey := map[model.Key]*model.Endpoint{}
 		owners := map[netip.Addr]*model.Endpoint{}
 		var u usage
 		once(b, func() {
 			u = use(func() {
-				for _, c := range changes {
-					if e, ok := c.Value.(*model.Endpoint); ok {
+				for _, f := range facts {
+					if e, ok := f.(*model.Endpoint); ok {
 						byKey[e.Key] = e
 						owners[e.Addresses[0]] = e
 					}
@@ -151,11 +151,9 @@ const (
 )
 
 // soloWorld is namespaces of one pod each, isolated from all others.
-func soloWorld() []model.Change {
-	var changes []model.Change
-	for _, c := range clusters() {
-		changes = append(changes, model.Set(c))
-	}
+func soloWorld() []model.Fact {
+	n := names{}
+	facts := clusters()
 	for i := range soloSpaces {
 		name := fmt.Sprintf("tenant-%d", i)
 		local := i%(soloSpaces/soloLocal) == 0
@@ -167,31 +165,31 @@ func soloWorld() []model.Change {
 		for l := range 15 {
 			labels[fmt.Sprintf("label-%d", l)] = fmt.Sprintf("value-%d-%d", l, i)
 		}
-		changes = append(
-			changes,
-			model.Set(&model.Policy{
+		facts = append(
+			facts,
+			&model.Policy{
 				Key: model.PolicyKey(localCluster, name, "isolation"), Ingress: true,
 				IngressRules: []model.PolicyRule{{AnyPort: true, Peers: []model.PolicyPeer{{Pods: &model.LabelSelector{}}}}},
-			}),
-			model.Set(namespace(cluster, name, map[string]string{"team": fmt.Sprint("team-", i%500), "tenant": name})),
-			model.Set(numberedPod(i, local, name, labels)),
+			},
+			namespace(cluster, name, map[string]string{"team": fmt.Sprint("team-", i%500), "tenant": name}),
+			n.numberedPod(i, local, name, labels),
 		)
 	}
-	return changes
+	return facts
 }
 
 // BenchmarkIndexSoloNamespaces is the first computation over 100,000 namespaces
 // of one pod each, with 15 labels a pod, no two the same, 3 labels a namespace
 // and one isolation policy each; 100 of the pods are local.
 func BenchmarkIndexSoloNamespaces(b *testing.B) {
-	changes := soloWorld()
+	facts := soloWorld()
 	b.Run("index", func(b *testing.B) {
 		var n *node
 		var u usage
 		once(b, func() {
 			u = use(func() {
 				n = newNode()
-				n.apply(changes)
+				n.apply(setAll(facts))
 			})
 		})
 		if got := len(selectors(n)); got != soloLocal {
@@ -200,14 +198,14 @@ func BenchmarkIndexSoloNamespaces(b *testing.B) {
 		u.report(b, soloSpaces)
 		runtime.KeepAlive(n)
 	})
-	benchmarkGoMaps(b, changes, soloSpaces)
+	benchmarkGoMaps(b, facts, soloSpaces)
 	b.Run("naive-1000-endpoints", func(b *testing.B) {
 		const size = 1000
 		config := policy.Config{Cluster: localCluster, Mesh: true}
 		var peers []selector.Selector
 		var endpoints []*model.Endpoint
-		for _, c := range changes {
-			switch f := c.Value.(type) {
+		for _, f := range facts {
+			switch f := f.(type) {
 			case *model.Policy:
 				s, _, _ := config.Peer(f, nil, f.IngressRules[0].Peers[0], "")
 				peers = append(peers, s)
@@ -227,5 +225,5 @@ func BenchmarkIndexSoloNamespaces(b *testing.B) {
 		u.report(b, size)
 		runtime.KeepAlive(n)
 	})
-	runtime.KeepAlive(changes)
+	runtime.KeepAlive(facts)
 }
