@@ -166,7 +166,7 @@ func (m *rawMeta) annotation(message []byte) error {
 	}
 	switch string(key) {
 	case model.AnnotationPeerScope:
-		m.peerScope = bounded(value)
+		m.peerScope = scopeText(bounded(value))
 	case model.AnnotationClusterName:
 		m.clusterName = bounded(value)
 	case annotationInitialEvents:

@@ -25,7 +25,7 @@ func convertPolicy(cluster string, p *networkingv1.NetworkPolicy) *model.Policy 
 		Key:        model.PolicyKey(cluster, p.Namespace, p.Name),
 		UID:        model.ParseUID(string(p.UID)),
 		Generation: p.Generation,
-		PeerScope:  p.Annotations[model.AnnotationPeerScope],
+		PeerScope:  peerScope(p.Annotations),
 		Pods:       r.selector("spec.podSelector", &p.Spec.PodSelector),
 	}
 	out.Ingress, out.Egress = r.types(p)
@@ -39,6 +39,24 @@ func convertPolicy(cluster string, p *networkingv1.NetworkPolicy) *model.Policy 
 	}
 	out.Malformed = r.malformed
 	return out
+}
+
+func peerScope(annotations map[string]string) string {
+	value, there := annotations[model.AnnotationPeerScope]
+	if !there {
+		return ""
+	}
+	return scopeText(value)
+}
+
+// scopeText is the value of the annotation of the peers' scope as facts have it.
+// An empty one is as invalid as any other, and not the same as none (semantics
+// 2.3), which is what an empty text says there.
+func scopeText(value string) string {
+	if value == "" {
+		return "(empty)"
+	}
+	return value
 }
 
 // policyReader collects what is wrong with a policy.

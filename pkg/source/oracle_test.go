@@ -131,6 +131,14 @@ func trueNamespace(cluster string, n *corev1.Namespace) *model.Namespace {
 	labels["kubernetes.io/metadata.name"] = n.Name
 	return &model.Namespace{
 		Key: model.NamespaceKey(cluster, n.Name), UID: model.ParseUID(string(n.UID)), Labels: model.NewLabels(labels),
-		PeerScope: n.Annotations[model.AnnotationPeerScope], ClusterName: n.Annotations[model.AnnotationClusterName],
+		PeerScope: wantScope(n.Annotations), ClusterName: n.Annotations[model.AnnotationClusterName],
 	}
+}
+
+// wantScope tells an empty annotation from none.
+func wantScope(annotations map[string]string) string {
+	if value, there := annotations[model.AnnotationPeerScope]; there && value == "" {
+		return "(empty)"
+	}
+	return annotations[model.AnnotationPeerScope]
 }
