@@ -4,15 +4,16 @@ package deps
 // gets a row, in the order of the layout; see Rule for what the fields mean.
 func importTable() Table {
 	const (
-		cni       = "github.com/containernetworking/cni"
-		grpc      = "google.golang.org/grpc"
-		cobra     = "github.com/spf13/cobra"
-		logrus    = "github.com/sirupsen/logrus"
-		netlink   = "github.com/vishvananda/netlink"
-		netns     = "github.com/vishvananda/netns"
-		syncGroup = "golang.org/x/sync"
-		sys       = "golang.org/x/sys"
-		yaml      = "sigs.k8s.io/yaml"
+		cni        = "github.com/containernetworking/cni"
+		grpc       = "google.golang.org/grpc"
+		cobra      = "github.com/spf13/cobra"
+		logrus     = "github.com/sirupsen/logrus"
+		netlink    = "github.com/vishvananda/netlink"
+		netns      = "github.com/vishvananda/netns"
+		netlinkRaw = "github.com/mdlayher/netlink"
+		syncGroup  = "golang.org/x/sync"
+		sys        = "golang.org/x/sys"
+		yaml       = "sigs.k8s.io/yaml"
 
 		api       = "k8s.io/api"
 		machinery = "k8s.io/apimachinery"
@@ -37,15 +38,19 @@ func importTable() Table {
 			Modules: []string{cobra, pflag, api, machinery, client, cliRuntime, "k8s.io/streaming", syncGroup, yaml},
 		},
 
-		"pkg/api/v1alpha1":    {Modules: []string{machinery}},
-		"pkg/api/client":      {Repo: []string{"pkg/api/v1alpha1"}, Modules: []string{machinery, client}},
-		"pkg/model":           {Pure: true},
-		"pkg/pset":            {Pure: true},
-		"pkg/selector":        {Repo: []string{"pkg/model"}, Pure: true},
-		"pkg/index":           {Repo: []string{"pkg/model", "pkg/pset", "pkg/selector"}, Pure: true},
-		"pkg/desired":         {Repo: []string{"pkg/model", "pkg/pset"}, Pure: true},
-		"pkg/policy":          {Repo: []string{"pkg/model", "pkg/pset", "pkg/selector", "pkg/index", "pkg/desired"}, Pure: true},
-		"pkg/dataplane/delta": {Repo: []string{"pkg/model", "pkg/pset", "pkg/desired"}, Pure: true},
+		"pkg/api/v1alpha1":            {Modules: []string{machinery}},
+		"pkg/api/client":              {Repo: []string{"pkg/api/v1alpha1"}, Modules: []string{machinery, client}},
+		"pkg/model":                   {Pure: true},
+		"pkg/pset":                    {Pure: true},
+		"pkg/selector":                {Repo: []string{"pkg/model"}, Pure: true},
+		"pkg/index":                   {Repo: []string{"pkg/model", "pkg/pset", "pkg/selector"}, Pure: true},
+		"pkg/desired":                 {Repo: []string{"pkg/model", "pkg/pset"}, Pure: true},
+		"pkg/policy":                  {Repo: []string{"pkg/model", "pkg/pset", "pkg/selector", "pkg/index", "pkg/desired"}, Pure: true},
+		"pkg/dataplane/delta":         {Repo: []string{"pkg/model", "pkg/pset", "pkg/desired"}, Pure: true},
+		"pkg/dataplane/nfnl":          {Repo: []string{"pkg/dataplane/nfnl/nfnltest"}, Modules: []string{netlinkRaw, sys}},
+		"pkg/dataplane/nfnl/nfnltest": {Modules: []string{sys}},
+		"pkg/dataplane/ipset":         {Repo: []string{"pkg/model", "pkg/desired", "pkg/dataplane/nfnl/..."}, Modules: []string{sys}},
+		"pkg/dataplane/conntrack":     {Repo: []string{"pkg/dataplane/nfnl/..."}, Modules: []string{sys}},
 		"pkg/source": {
 			Repo:    []string{"pkg/model", "pkg/api/v1alpha1", "pkg/api/client"},
 			Modules: []string{logrus, api, machinery, client, klog, protobuf, syncGroup},
