@@ -80,6 +80,7 @@ func (a *Agent) step() (more bool, next time.Time) {
 	a.disk.load()
 	out := a.core.Step(Input{
 		Now: a.last, Listed: listed, Images: a.disk.takeImages(), Mail: mail, StoreProblems: a.disk.problems(),
+		Interfaces: a.mail.takeInterfaces(), Reading: a.disk.busyReading(),
 	})
 	retry, changed := a.disk.write(out.Store, listed, a.last)
 	for _, t := range out.Transitions {
@@ -137,6 +138,10 @@ func (a *Agent) Facts(b model.Batch) { a.mail.facts(b) }
 // Status hands over how a cluster's source is doing.
 func (a *Agent) Status(cluster string, s model.ClusterStatus) { a.mail.status(cluster, s) }
 
+// Interfaces says which pod interfaces this node has, all of them, sorted by
+// name. The slice must not be changed afterwards.
+func (a *Agent) Interfaces(list []model.Interface) { a.mail.tell(list) }
+
 // Drain says that all facts of the cluster but the Cluster fact are gone.
 func (a *Agent) Drain(cluster string) { a.mail.drain(cluster) }
 
@@ -153,6 +158,8 @@ func (a *Agent) logTransition(t Transition) {
 		default:
 			log.Info("cluster changed state")
 		}
+	case Enforcing:
+		log.WithField(fieldEndpoints, t.Endpoints).Info("what this node must enforce is known")
 	case InSync:
 		log.WithField(fieldEndpoints, t.Endpoints).Info("the local cluster is known")
 	case Restored:

@@ -22,6 +22,19 @@ type Config struct {
 	// (semantics 2.3). ScopeOverride says who may change it.
 	Mesh          bool
 	ScopeOverride policy.Override
+	// Limits bound what the policies of one namespace cost (semantics 2.13).
+	Limits policy.Limits
+	// Protected: what comes from or goes to a pod interface that nothing is
+	// known of is dropped, unless it is Grandfathered, as those are that were
+	// there before the first installation, by name and index. Else it passes.
+	Protected     bool
+	Grandfathered []model.Interface
+	// OwnNodeEgress: egress rules apply to what a pod sends to its own node, too
+	// (semantics 2.8).
+	OwnNodeEgress bool
+	// Exceptions are source ranges that pods may send from beside their own
+	// addresses, by namespace (semantics 2.14).
+	Exceptions map[string][]netip.Prefix
 	// StepInterval is the shortest time between two steps while changes keep
 	// coming; the first one after a pause is taken at once. 0: 20 ms, a fifth of
 	// the 100 ms that a change may take to be enforced.
@@ -57,5 +70,6 @@ func (c Config) fact() *model.Cluster {
 func (c Config) policy() policy.Config {
 	return policy.Config{
 		Cluster: c.Cluster, ClusterLabels: c.ClusterLabels, Mesh: c.Mesh, ScopeOverride: c.ScopeOverride,
+		Limits: c.Limits,
 	}
 }

@@ -22,6 +22,11 @@ type Input struct {
 	// Mail is what came in, by cluster. Of a cluster that is Busy there must be
 	// none.
 	Mail map[string]*Mail
+	// Interfaces are all pod interfaces of this node, sorted by name, if they came:
+	// nil if not, empty if there are none.
+	Interfaces []model.Interface
+	// Reading: what this node's store has of a cluster is still being read.
+	Reading bool
 	// StoreProblems are those that this node's store has now.
 	StoreProblems []model.Problem
 }
@@ -77,6 +82,7 @@ type Core struct {
 	busy    int // how many remote clusters have a backlog
 	turn    int // which of the busy ones comes first in the next step
 	inSync  bool
+	enforce enforcement
 	gen     uint64
 	changed bool
 	// policyProblems are those of policies; kept while these do not change.
@@ -105,6 +111,7 @@ func NewCore(cfg Config, started time.Time) *Core {
 		now:      started,
 		changed:  true,
 	}
+	c.enforce.grandfathered = cfg.Grandfathered
 	local := c.cluster(cfg.Cluster)
 	local.fact = cfg.fact()
 	c.showFact(local)
@@ -118,6 +125,8 @@ func (c *Core) Step(in Input) Output {
 		c.storeProblems, c.changed = in.StoreProblems, true
 	}
 	c.keepListed(in.Listed)
+	c.setInterfaces(in.Interfaces)
+	c.enforce.reading = in.Reading
 	for _, name := range c.addressed(in) {
 		image, ok := in.Images[name]
 		c.accept(c.cluster(name), in.Mail[name], image, ok)
@@ -198,15 +207,7 @@ func (c *Core) keepListed(listed map[string]bool) {
 // follow lets the policies and the index see what they want of each other.
 func (c *Core) follow() {
 	if c.policyChanged {
-		track, untrack := c.policies.Update()
-		for _, s := range track {
-			c.index.Track(s)
-		}
-		for _, s := range untrack {
-			c.index.Untrack(s)
-		}
-		c.policyProblems = c.policies.Problems()
-		c.policyChanged, c.changed = false, true
+		c.track()
 	}
 	c.view = c.index.View()
 	for _, cl := range c.clusters {
@@ -219,6 +220,7 @@ func (c *Core) follow() {
 		}
 	}
 	c.checkInSync()
+	c.decide()
 }
 
 // dropBlank drops the state of a cluster of which nothing is known: what was

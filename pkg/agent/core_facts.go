@@ -229,7 +229,9 @@ func (c *Core) apply(cl *cluster, change model.Change, restored bool) {
 	}
 	if cl.local {
 		c.policies.Apply(change)
-		c.policyChanged = c.policyChanged || !endpoint || c.onThisNode(old) || c.onThisNode(change.Value)
+		here, was := c.onThisNode(change.Value), c.onThisNode(old)
+		c.policyChanged = c.policyChanged || !endpoint || here || was
+		c.enforce.setPod(key, here)
 	}
 	if !restored {
 		cl.unstored = append(cl.unstored, change)
@@ -238,6 +240,7 @@ func (c *Core) apply(cl *cluster, change model.Change, restored bool) {
 }
 
 func (c *Core) setPolicy(change model.Change) {
+	c.enforce.sorted = nil
 	if p, ok := change.Value.(*model.Policy); ok {
 		c.rules[change.Key] = p
 		return

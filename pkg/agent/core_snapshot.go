@@ -16,6 +16,8 @@ func (c *Core) snapshot() *Snapshot {
 	s := &Snapshot{
 		Gen: c.gen, At: c.now, Self: c.self, View: c.view, InSync: c.inSync,
 		Clusters: make([]Cluster, 0, len(c.order)),
+		Desired:  c.enforce.desired, Policies: c.enforce.views, Grandfathered: c.enforce.grandfathered,
+		Meaning: c.cfg.policy(),
 	}
 	problems := slices.Concat(c.policyProblems, c.storeProblems)
 	for _, name := range c.order {

@@ -15,6 +15,7 @@ const (
 	_              TransitionKind = iota
 	StateChanged                  // From, To, Reason, Message
 	InSync                        // the local cluster, with Endpoints
+	Enforcing                     // what this node must enforce is known, of Endpoints pods
 	Restored                      // from the store: Endpoints, Contact, Age
 	ImageDiscarded                // the store's facts are of another RemoteCluster, or of none
 	Expired                       // staleAfter: Endpoints are dropped, Age

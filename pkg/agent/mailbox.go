@@ -15,6 +15,9 @@ type mailbox struct {
 
 	mu   sync.Mutex
 	sort *sorter
+	// interfaces are the newest that were told; nil if none were since the last
+	// step.
+	interfaces []model.Interface
 }
 
 func newMailbox(local string) *mailbox {
@@ -42,6 +45,25 @@ func (m *mailbox) take(hold func(cluster string, m *Mail) bool) (mail map[string
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.sort.take(hold)
+}
+
+// tell takes the whole truth about interfaces.
+func (m *mailbox) tell(interfaces []model.Interface) {
+	if interfaces == nil {
+		interfaces = []model.Interface{}
+	}
+	m.mu.Lock()
+	m.interfaces = interfaces
+	m.mu.Unlock()
+	m.wake()
+}
+
+func (m *mailbox) takeInterfaces() []model.Interface {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	taken := m.interfaces
+	m.interfaces = nil
+	return taken
 }
 
 func (m *mailbox) do(f func(*sorter)) {

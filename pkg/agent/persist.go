@@ -114,6 +114,9 @@ func (k *keeper) isReading(cluster string) bool {
 	return slices.Contains(k.waiting, cluster) || (k.reading != nil && k.reading.cluster == cluster)
 }
 
+// busyReading tells whether files are still to be read.
+func (k *keeper) busyReading() bool { return k.reading != nil || len(k.waiting) > 0 }
+
 // load begins to read the next file.
 func (k *keeper) load() {
 	if k.reading != nil || len(k.waiting) == 0 {

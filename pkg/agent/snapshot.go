@@ -3,8 +3,10 @@ package agent
 import (
 	"time"
 
+	"github.com/overland-net/overland/pkg/desired"
 	"github.com/overland-net/overland/pkg/index"
 	"github.com/overland-net/overland/pkg/model"
+	"github.com/overland-net/overland/pkg/policy"
 )
 
 // Snapshot is everything that this node knows at one moment. It is immutable,
@@ -27,6 +29,30 @@ type Snapshot struct {
 	// this node's store has of it. It never becomes false again, and no remote
 	// cluster has a part in it (semantics 3.6).
 	InSync bool
+	// Desired is what this node must enforce. It is nil until InSync and until
+	// the node's interfaces have been told once: nothing is to be changed in the
+	// kernel before. Its Gen is that of the first snapshot that has it.
+	Desired *desired.State
+	// Policies are all of the local cluster's, sorted by namespace and name; the
+	// same slice until policies, Namespaces or pods of this node change.
+	Policies []PolicyView
+	// Meaning is the configuration by which they are understood.
+	Meaning policy.Config
+	// Grandfathered are those of Config.Grandfathered that are still there and
+	// of which no pod was ever known, sorted by name.
+	Grandfathered []model.Interface
+}
+
+// PolicyView is a policy in a Snapshot.
+type PolicyView struct {
+	Policy *model.Policy
+	// Selects are the pods of this node that it applies to, sorted by name: none,
+	// and nothing of it is enforced here.
+	Selects []model.Key
+	// Problems are all of those about it, sorted; Snapshot.Problems, which is
+	// bounded, has them too. Of a policy in whose namespace this node has no pod
+	// nothing is known.
+	Problems []model.Problem
 }
 
 // Self is what the agent says of itself.

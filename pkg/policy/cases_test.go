@@ -54,7 +54,7 @@ func TestCornerCasesOfSelection(t *testing.T) {
 			s := NewSet(west(), "node-1")
 			s.Apply(model.Set(p))
 			s.Apply(model.Set(podOn("node-1", "shop", "cart-0", "app=cart")))
-			track, _ := s.Update()
+			track, _, _, _ := s.Update()
 			if s.Len() == 1 != c.active || len(track) != c.wanted || (len(s.Problems()) > 0) != c.problem {
 				t.Errorf("active %v, wanted %v, problems %v", names(s), track, s.Problems())
 			}
@@ -109,7 +109,7 @@ func BenchmarkManyNamespaces(b *testing.B) {
 		for _, f := range facts {
 			s.Apply(f)
 		}
-		if track, _ := s.Update(); len(track) != here || s.Len() != here {
+		if track, _, _, _ := s.Update(); len(track) != here || s.Len() != here {
 			b.Fatal(len(track), s.Len())
 		}
 	}
@@ -136,7 +136,7 @@ func BenchmarkManyPolicies(b *testing.B) {
 		for _, f := range facts {
 			s.Apply(f)
 		}
-		if track, _ := s.Update(); len(track) != 30 || s.Len() != 10_000 {
+		if track, _, _, _ := s.Update(); len(track) != 30 || s.Len() != 10_000 {
 			b.Fatal(len(track), s.Len())
 		}
 	}

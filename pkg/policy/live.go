@@ -2,20 +2,43 @@ package policy
 
 import (
 	"cmp"
-	"fmt"
+	"slices"
 	"strings"
 
+	"github.com/overland-net/overland/pkg/desired"
+	"github.com/overland-net/overland/pkg/index"
 	"github.com/overland-net/overland/pkg/model"
 	"github.com/overland-net/overland/pkg/selector"
 )
 
 // live is a namespace with pods of this node: its policies are compiled.
 type live struct {
-	set     *Set
-	space   *space
-	pods    map[string]*model.Endpoint
-	groups  map[selector.Selector]*group
-	members map[string]*member // by name of the policy
+	set      *Set
+	space    *space
+	pods     map[string]*localPod
+	groups   map[selector.Selector]*group
+	policies map[string]*member // by name
+	// wants are what the units that fit need, distinct, in the order in which
+	// they are written; members is how many members these have together, as of
+	// the last view. heavy: some are past the limit.
+	wants   []*want
+	members int
+	heavy   bool
+	// sides are those that pods of the namespace have, by what makes them (see
+	// sideKey).
+	sides [2]map[string]*desired.Side
+	// unassigned: sides are to be made anew, where what makes them has changed.
+	unassigned bool
+}
+
+// localPod is a pod of this node.
+type localPod struct {
+	*model.Endpoint
+	live   *live
+	iface  string   // InterfaceName
+	groups []*group // that select it, in use while sides are made
+	sides  [2]*desired.Side
+	entry  *index.Entry // as of the last time its addresses were asked for
 }
 
 // group is the policies with one podSelector. A pod is compared with groups, so
@@ -23,7 +46,13 @@ type live struct {
 type group struct {
 	matcher *selector.Matcher
 	members map[*member]struct{}
-	pods    map[string]struct{} // those that match
+	pods    map[string]*localPod // those that match
+	// version is another one after each change of what its policies say; ready
+	// is that for which the rest was made.
+	version, ready uint64
+	sorted         []*member // by name
+	isolates       [2]bool
+	names          map[portName]struct{} // that ingress rules use
 }
 
 // member is a policy.
@@ -31,20 +60,26 @@ type member struct {
 	policy   *model.Policy
 	group    *group
 	problems []model.Problem
-	// What active policies have: the selectors that they want, one a peer.
-	wants        []selector.Selector
+	// What active policies have.
+	translated   bool
+	units        []*unit
 	peerProblems []model.Problem
+	// terms are those of its units that are admitted, if expanded.
+	expanded bool
+	terms    [2][]term
+	// unresolved are named ports of ingress that no pod of this node has.
+	unresolved []model.Problem
 }
 
 func (m *member) active() bool { return len(m.group.pods) > 0 }
 
 func newLive(s *Set, sp *space) *live {
 	l := &live{
-		set:     s,
-		space:   sp,
-		pods:    map[string]*model.Endpoint{},
-		groups:  map[selector.Selector]*group{},
-		members: make(map[string]*member, len(sp.policies)),
+		set:      s,
+		space:    sp,
+		pods:     map[string]*localPod{},
+		groups:   map[selector.Selector]*group{},
+		policies: make(map[string]*member, len(sp.policies)),
 	}
 	for _, p := range sp.policies {
 		l.addPolicy(p)
@@ -52,37 +87,49 @@ func newLive(s *Set, sp *space) *live {
 	return l
 }
 
+// unsettle has the policies admitted again.
+func (l *live) unsettle() {
+	l.unassigned = true
+	l.set.unsettled[l] = struct{}{}
+	l.set.changed()
+}
+
+// touch notes that what a policy says has changed.
+func (l *live) touch(m *member) {
+	m.expanded, m.terms = false, [2][]term{}
+	m.group.version = l.set.version()
+	l.unassigned = true
+	l.set.changed()
+}
+
 func (l *live) addPolicy(p *model.Policy) {
-	sel, problems := l.set.config.Subjects(p)
-	for _, message := range p.Malformed {
-		problems = append(problems, model.Problem{Kind: model.ProblemPolicy, Object: p.Key, Message: message})
-	}
+	sel, problems := l.set.config.subjects(p)
 	g := l.groups[sel]
 	if g == nil {
-		g = &group{matcher: sel.Compile(), members: map[*member]struct{}{}, pods: map[string]struct{}{}}
+		g = &group{matcher: sel.Compile(), members: map[*member]struct{}{}, pods: map[string]*localPod{}}
 		l.groups[sel] = g
 		for name, pod := range l.pods {
-			if l.matches(g, pod) {
-				g.pods[name] = struct{}{}
+			if l.matches(g, pod.Endpoint) {
+				g.pods[name] = pod
 			}
 		}
 	}
 	m := &member{policy: p, group: g, problems: problems}
 	g.members[m] = struct{}{}
-	l.members[p.Key.Name] = m
-	if m.active() {
-		l.activate(m)
-	}
+	l.policies[p.Key.Name] = m
+	l.touch(m)
+	l.unsettle()
 }
 
 func (l *live) removePolicy(p *model.Policy) {
-	m := l.members[p.Key.Name]
-	l.deactivate(m)
-	delete(l.members, p.Key.Name)
+	m := l.policies[p.Key.Name]
+	delete(l.policies, p.Key.Name)
 	delete(m.group.members, m)
+	l.touch(m)
 	if len(m.group.members) == 0 {
 		delete(l.groups, m.group.matcher.Selector())
 	}
+	l.unsettle()
 }
 
 // matches evaluates a podSelector on a pod of its namespace: a cluster key is
@@ -99,91 +146,90 @@ func (l *live) matches(g *group, pod *model.Endpoint) bool {
 	return g.matcher.Matches(&subject)
 }
 
-func (l *live) setPod(pod *model.Endpoint) {
-	old := l.pods[pod.Key.Name]
-	l.pods[pod.Key.Name] = pod
-	if old != nil && old.Labels == pod.Labels && old.ServiceAccount == pod.ServiceAccount {
+func (l *live) setPod(fact *model.Endpoint) {
+	name := fact.Key.Name
+	p := l.pods[name]
+	if p == nil {
+		p = &localPod{live: l, iface: InterfaceName(fact.Key.Namespace, name)}
+		l.pods[name] = p
+		l.set.addInterface(p)
+	}
+	old := p.Endpoint
+	p.Endpoint = fact
+	l.set.changed()
+	if old == nil || !slices.Equal(old.Ports, fact.Ports) {
+		l.unassigned = true
+	}
+	if old != nil && old.Labels == fact.Labels && old.ServiceAccount == fact.ServiceAccount {
 		return
 	}
 	for _, g := range l.groups {
-		l.mark(g, pod.Key.Name, l.matches(g, pod))
+		l.mark(g, p, l.matches(g, fact))
 	}
 }
 
 func (l *live) removePod(name string) {
-	if _, found := l.pods[name]; !found {
+	p := l.pods[name]
+	if p == nil {
 		return
 	}
 	delete(l.pods, name)
+	l.set.removeInterface(p)
+	l.unassigned = true
+	l.set.changed()
 	for _, g := range l.groups {
-		l.mark(g, name, false)
+		l.mark(g, p, false)
 	}
 }
 
 // mark says whether a group's selector matches a pod.
-func (l *live) mark(g *group, pod string, matches bool) {
-	before := len(g.pods) > 0
-	if matches {
-		g.pods[pod] = struct{}{}
-	} else {
-		delete(g.pods, pod)
-	}
-	now := len(g.pods) > 0
-	if before == now {
+func (l *live) mark(g *group, p *localPod, matches bool) {
+	if _, before := g.pods[p.Key.Name]; before == matches {
 		return
 	}
-	for m := range g.members {
-		if now {
-			l.activate(m)
-		} else {
-			l.deactivate(m)
+	active := len(g.pods) > 0
+	if matches {
+		g.pods[p.Key.Name] = p
+	} else {
+		delete(g.pods, p.Key.Name)
+	}
+	l.unassigned = true
+	if active != (len(g.pods) > 0) {
+		l.unsettle()
+	}
+}
+
+// settle translates the policies that are active, and admits what fits into the
+// limits.
+func (l *live) settle() {
+	b := budget{set: l.set, has: map[index.PortQuery]*want{}}
+	for _, p := range l.space.policies {
+		m := l.policies[p.Key.Name]
+		switch {
+		case !m.active():
+			m.translated, m.units, m.peerProblems, m.unresolved = false, nil, nil, nil
+			m.expanded, m.terms = false, [2][]term{}
+			continue
+		case !m.translated:
+			l.translate(m)
 		}
+		l.admit(m, &b)
 	}
+	l.replaceWants(b.wants)
 }
 
-// activate translates the peers of the directions that a policy isolates.
-func (l *live) activate(m *member) {
-	c, p := l.set.config, m.policy
-	mesh, problems := c.MeshScope(p, l.space.namespace)
-	m.peerProblems = problems
-	if p.Ingress {
-		l.activateRules(m, mesh, p.IngressRules, "spec.ingress[%d].from[%d]")
-	}
-	if p.Egress {
-		l.activateRules(m, mesh, p.EgressRules, "spec.egress[%d].to[%d]")
-	}
-}
-
-func (l *live) activateRules(m *member, mesh bool, rules []model.PolicyRule, field string) {
-	for i, rule := range rules {
-		for j, peer := range rule.Peers {
-			sel, ok, problems := l.set.config.peer(m.policy, mesh, peer)
-			if len(problems) > 0 {
-				m.peerProblems = append(m.peerProblems, within(problems, fmt.Sprintf(field, i, j))...)
-			}
-			if ok && sel != selector.Never() {
-				l.set.want(sel, 1)
-				m.wants = append(m.wants, sel)
-			}
-		}
-	}
-}
-
-// deactivate undoes activate; more than once is fine.
-func (l *live) deactivate(m *member) {
-	for _, sel := range m.wants {
-		l.set.want(sel, -1)
-	}
-	m.wants, m.peerProblems = nil, nil
+// translate makes the units of a policy.
+func (l *live) translate(m *member) {
+	m.translated = true
+	m.units, m.peerProblems = l.set.config.units(m.policy, l.space.namespace)
+	l.touch(m)
 }
 
 func (l *live) translateAgain() {
-	for _, m := range l.members {
-		if m.active() {
-			l.deactivate(m)
-			l.activate(m)
-		}
+	for _, m := range l.policies {
+		m.translated = false
 	}
+	l.unsettle()
 }
 
 func compareProblems(a, b model.Problem) int {

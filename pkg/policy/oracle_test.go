@@ -326,7 +326,7 @@ func (c chance) policy(cluster, namespace string) *model.Policy {
 	}
 	rules := func() (rules []model.PolicyRule) {
 		for range c.IntN(3) {
-			var r model.PolicyRule
+			r := model.PolicyRule{AnyPort: true}
 			for range c.IntN(3) {
 				peer := model.PolicyPeer{Pods: c.selector(true), Namespaces: c.selector(false)}
 				if c.IntN(5) == 0 {
@@ -375,7 +375,7 @@ func TestSetDependsOnPresentFactsOnly(t *testing.T) {
 			if diff := cmp.Diff(want, s.outcome(wanted)); diff != "" {
 				t.Fatalf("seed %d, road %s: %s", seed, name, diff)
 			}
-			if track, untrack := s.Update(); track != nil || untrack != nil {
+			if track, untrack, _, _ := s.Update(); track != nil || untrack != nil {
 				t.Fatalf("seed %d, road %s: a second Update gives %v, %v", seed, name, track, untrack)
 			}
 		}
@@ -406,7 +406,7 @@ func (c chance) roads(straight []model.Change, w world) map[string][]model.Chang
 
 func update(t *testing.T, s *Set, wanted map[string]bool) {
 	t.Helper()
-	track, untrack := s.Update()
+	track, untrack, _, _ := s.Update()
 	text := func(sels []selector.Selector) (texts []string) {
 		for _, sel := range sels {
 			texts = append(texts, sel.String())

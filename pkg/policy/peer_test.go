@@ -42,7 +42,7 @@ func west() Config {
 func policyIn(namespace, pods string, peers ...model.PolicyPeer) *model.Policy {
 	return &model.Policy{
 		Key: model.PolicyKey("west", namespace, "p"), Pods: *sel(pods), Ingress: true,
-		IngressRules: []model.PolicyRule{{Peers: peers}},
+		IngressRules: []model.PolicyRule{{Peers: peers, AnyPort: true}},
 	}
 }
 

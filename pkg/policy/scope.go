@@ -16,6 +16,7 @@ type Config struct {
 	Mesh bool
 	// ScopeOverride bounds whose annotation may widen the scope.
 	ScopeOverride Override
+	Limits        Limits
 }
 
 // Override says whose annotation may widen the scope of peers from the local

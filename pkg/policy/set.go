@@ -3,26 +3,52 @@ package policy
 import (
 	"iter"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
+	"github.com/overland-net/overland/pkg/desired"
+	"github.com/overland-net/overland/pkg/index"
 	"github.com/overland-net/overland/pkg/model"
-	"github.com/overland-net/overland/pkg/selector"
 )
 
-// Set is the policies that concern the pods of one node, and the peer selectors
-// that they need. What it says depends on the present facts, not on the order
-// in which they came. A namespace without pods of this node costs nothing but
-// its facts. It is not safe for concurrent use.
+// Set is the policies that concern the pods of one node, the peer selectors that
+// they need, and the State that follows. What it says depends on the present
+// facts, not on the order in which they came. A namespace without pods of this
+// node costs nothing but its facts. It is not safe for concurrent use; what it
+// gives is never changed.
+//
+// Facts come by Apply and Node. After that Update says what the index is to
+// track, and State, given a view of the index that tracks it, what to enforce.
 type Set struct {
 	config Config
+	limits Limits
 	node   string
 	spaces map[string]*space // by namespace
 	live   map[string]*live  // the namespaces with pods of this node
-	// wanted counts the peers of active policies by their selector; before is
-	// whether a selector whose count has changed since Update was wanted then.
-	wanted map[selector.Selector]int
-	before map[selector.Selector]bool
+	// wanted has what the units that are admitted need; before is whether what
+	// has changed since Update was wanted then. fresh was not in the last view.
+	wanted map[index.PortQuery]*want
+	before map[index.PortQuery]bool
+	fresh  []*want
+	// unsettled namespaces have policies to be translated and admitted,
+	// unweighed ones members to be counted.
+	unsettled, unweighed map[*live]struct{}
+	versions             uint64
+	facts                NodeFacts
+	// interfaces are the pods by the names that their interfaces should have.
+	interfaces map[string][]*localPod
+	// lists are those that pods have, with the sets that they name; texts finds
+	// them by content.
+	lists   map[*desired.List][]*set
+	texts   map[string]*desired.List
+	current current
+	// Of the last State: pods without an interface, what was found wrong with
+	// interfaces.
+	waiting           []model.Key
+	interfaceProblems []model.Problem
+	problems          []model.Problem
+	problemsKnown     bool
 }
 
 // space is the facts of a namespace.
@@ -34,22 +60,42 @@ type space struct {
 // NewSet is the empty Set of a node.
 func NewSet(c Config, node string) *Set {
 	return &Set{
-		config: c,
-		node:   node,
-		spaces: map[string]*space{},
-		live:   map[string]*live{},
-		wanted: map[selector.Selector]int{},
-		before: map[selector.Selector]bool{},
+		config:     c,
+		limits:     c.Limits.withDefaults(),
+		node:       node,
+		spaces:     map[string]*space{},
+		live:       map[string]*live{},
+		wanted:     map[index.PortQuery]*want{},
+		before:     map[index.PortQuery]bool{},
+		unsettled:  map[*live]struct{}{},
+		unweighed:  map[*live]struct{}{},
+		interfaces: map[string][]*localPod{},
+		lists:      map[*desired.List][]*set{},
+		texts:      map[string]*desired.List{},
+		current:    current{stale: true},
 	}
 }
 
+// changed notes that Rules or Problems may not be what they were.
+func (s *Set) changed() { s.current.stale, s.problemsKnown = true, false }
+
+// version is another one each time.
+func (s *Set) version() uint64 {
+	s.versions++
+	return s.versions
+}
+
 // Apply takes a fact: a policy or namespace of the local cluster, or a pod of
-// it on this node. All others change nothing.
+// it on this node. Of other pods and of nodes of the local cluster, which it must
+// be told of too, it takes that they may own what a pod of this node did. All
+// others change nothing.
 func (s *Set) Apply(ch model.Change) {
 	if ch.Key.Cluster != s.config.Cluster {
 		return
 	}
 	switch ch.Key.Kind {
+	case model.KindNode, model.KindCluster:
+		s.current.contested = true
 	case model.KindPolicy:
 		p, _ := ch.Value.(*model.Policy)
 		s.policy(ch.Key, p)
@@ -57,6 +103,7 @@ func (s *Set) Apply(ch model.Change) {
 		ns, _ := ch.Value.(*model.Namespace)
 		s.namespace(ch.Key.Name, ns)
 	case model.KindPod:
+		s.current.contested = true
 		pod, _ := ch.Value.(*model.Endpoint)
 		if pod != nil && pod.Node != s.node {
 			pod = nil
@@ -70,10 +117,14 @@ func (s *Set) policy(key model.Key, p *model.Policy) {
 	i, found := slices.BinarySearchFunc(sp.policies, key.Name, func(p *model.Policy, name string) int {
 		return strings.Compare(p.Key.Name, name)
 	})
-	if found && sp.policies[i] == p {
+	l := s.live[key.Namespace]
+	if found && p != nil && sameMeaning(sp.policies[i], p) {
+		sp.policies[i] = p
+		if l != nil {
+			l.policies[key.Name].policy = p
+		}
 		return
 	}
-	l := s.live[key.Namespace]
 	if found && l != nil {
 		l.removePolicy(sp.policies[i])
 	}
@@ -89,6 +140,16 @@ func (s *Set) policy(key model.Key, p *model.Policy) {
 		l.addPolicy(p)
 	}
 	s.trim(key.Namespace)
+}
+
+// sameMeaning compares policies but for what only their objects have.
+func sameMeaning(a, b *model.Policy) bool {
+	if a == b {
+		return true
+	}
+	x, y := *a, *b
+	x.UID, x.Generation = y.UID, y.Generation
+	return reflect.DeepEqual(x, y)
 }
 
 func (s *Set) namespace(name string, ns *model.Namespace) {
@@ -109,8 +170,11 @@ func (s *Set) pod(key model.Key, pod *model.Endpoint) {
 	case pod == nil && l == nil:
 		return
 	case pod == nil:
-		l.removePod(key.Name) // without pods no policy is active
+		l.removePod(key.Name)
 		if len(l.pods) == 0 {
+			l.replaceWants(nil)
+			delete(s.unsettled, l)
+			delete(s.unweighed, l)
 			delete(s.live, key.Namespace)
 		}
 		s.trim(key.Namespace)
@@ -139,39 +203,13 @@ func (s *Set) trim(namespace string) {
 	}
 }
 
-// want changes the count of a selector.
-func (s *Set) want(sel selector.Selector, by int) {
-	count := s.wanted[sel]
-	if _, noted := s.before[sel]; !noted {
-		s.before[sel] = count > 0
+// settle has all policies translated and admitted.
+func (s *Set) settle() {
+	for l := range s.unsettled {
+		l.settle()
 	}
-	if count += by; count > 0 {
-		s.wanted[sel] = count
-	} else {
-		delete(s.wanted, sel)
-	}
+	clear(s.unsettled)
 }
-
-// Update is how the wanted selectors have changed since the last call, both
-// sorted by text. Nothing that matches nothing is ever wanted.
-func (s *Set) Update() (track, untrack []selector.Selector) {
-	for sel, before := range s.before {
-		switch now := s.wanted[sel] > 0; {
-		case now && !before:
-			track = append(track, sel)
-		case before && !now:
-			untrack = append(untrack, sel)
-		}
-	}
-	clear(s.before)
-	byText := func(a, b selector.Selector) int { return strings.Compare(a.String(), b.String()) }
-	slices.SortFunc(track, byText)
-	slices.SortFunc(untrack, byText)
-	return track, untrack
-}
-
-// Wanted is the selectors that active policies need now, in no order.
-func (s *Set) Wanted() iter.Seq[selector.Selector] { return maps.Keys(s.wanted) }
 
 // Active is the policies that apply to at least one pod of this node, by
 // namespace and name.
@@ -179,7 +217,7 @@ func (s *Set) Active() iter.Seq[*model.Policy] {
 	return func(yield func(*model.Policy) bool) {
 		for _, namespace := range slices.Sorted(maps.Keys(s.live)) {
 			for _, p := range s.spaces[namespace].policies {
-				if s.live[namespace].members[p.Key.Name].active() && !yield(p) {
+				if s.live[namespace].policies[p.Key.Name].active() && !yield(p) {
 					return
 				}
 			}
@@ -204,7 +242,7 @@ func (s *Set) Selecting(pod model.Key) iter.Seq[*model.Policy] {
 			return
 		}
 		for _, p := range l.space.policies {
-			if _, selected := l.members[p.Key.Name].group.pods[pod.Name]; selected && !yield(p) {
+			if _, selected := l.policies[p.Key.Name].group.pods[pod.Name]; selected && !yield(p) {
 				return
 			}
 		}
@@ -213,15 +251,25 @@ func (s *Set) Selecting(pod model.Key) iter.Seq[*model.Policy] {
 
 // Problems is what is wrong with the policies of namespaces that have pods of
 // this node, each once, sorted: with their podSelector and what could not be
-// read; of active ones also with their peers.
+// read; of active ones also with their peers and ports, and what is past a
+// limit. As of the last State it has also named ports that no selected pod of
+// this node has, and addresses of pods that are routed elsewhere. It is the same
+// slice as long as nothing changes, and must not be written to.
 func (s *Set) Problems() []model.Problem {
-	var problems []model.Problem
+	s.settle()
+	if s.problemsKnown {
+		return s.problems
+	}
+	problems := slices.Clone(s.interfaceProblems)
 	for _, l := range s.live {
-		for _, m := range l.members {
+		for _, m := range l.policies {
 			problems = append(problems, m.problems...)
 			problems = append(problems, m.peerProblems...)
+			problems = append(problems, l.limitProblems(m)...)
+			problems = append(problems, m.unresolved...)
 		}
 	}
 	slices.SortFunc(problems, compareProblems)
-	return slices.Compact(problems)
+	s.problems, s.problemsKnown = slices.Compact(problems), true
+	return s.problems
 }

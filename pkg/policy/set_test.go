@@ -47,7 +47,7 @@ func TestSetFollowsAPod(t *testing.T) {
 	key := model.PodKey("west", "shop", "cart-0")
 	expect := func(step string, active, track, untrack int) {
 		t.Helper()
-		tracked, untracked := s.Update()
+		tracked, untracked, _, _ := s.Update()
 		if s.Len() != active || len(tracked) != track || len(untracked) != untrack {
 			t.Errorf("%s: %v active, track %v, untrack %v", step, names(s), tracked, untracked)
 		}
@@ -118,7 +118,7 @@ func TestSetIgnoresWhatIsNotItsMatter(t *testing.T) {
 // peers need no sets; ipBlocks and impossible peers need none either.
 func TestOnlyWhatIsNeededIsWanted(t *testing.T) {
 	p := policyIn("shop", "", from("a"), model.PolicyPeer{Block: prefix("10.0.0.0/8")}, from("b=1; b=2"))
-	p.EgressRules = []model.PolicyRule{{Peers: []model.PolicyPeer{from("c")}}, {AnyPeer: true}}
+	p.EgressRules = []model.PolicyRule{{Peers: []model.PolicyPeer{from("c")}, AnyPort: true}, {AnyPeer: true, AnyPort: true}}
 	s := NewSet(west(), "node-1")
 	s.Apply(model.Set(podOn("node-1", "shop", "cart-0", "")))
 	s.Apply(model.Set(p))
@@ -149,7 +149,7 @@ func TestNamespaceAnnotationReachesPolicies_2_3(t *testing.T) {
 	s.Apply(model.Set(podOn("node-1", "shop", "cart-0", "")))
 	expect := func(step string, track, untrack int, cluster bool, problems int) {
 		t.Helper()
-		tracked, untracked := s.Update()
+		tracked, untracked, _, _ := s.Update()
 		if len(tracked) != track || len(untracked) != untrack || len(s.Problems()) != problems {
 			t.Errorf("%s: track %v, untrack %v, problems %v", step, tracked, untracked, s.Problems())
 		}

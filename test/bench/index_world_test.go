@@ -3,6 +3,7 @@ package bench
 import (
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"net/netip"
 	"runtime"
 	"syscall"
@@ -39,16 +40,27 @@ func numberedUID(i int) model.UID {
 	return u
 }
 
+// names keeps one copy of what many objects have, as a source of facts does.
+type names map[string]string
+
+func (n names) one(s string) string {
+	if known, ok := n[s]; ok {
+		return known
+	}
+	n[s] = s
+	return s
+}
+
 // numberedPod is pod i: of this node and the local cluster, or of the remote
 // one.
-func numberedPod(i int, local bool, namespace string, labels map[string]string) *model.Endpoint {
+func (n names) numberedPod(i int, local bool, namespace string, labels map[string]string) *model.Endpoint {
 	cluster, node := remoteCluster, fmt.Sprintf("node-%d", i%1000)
 	if local {
 		cluster, node = localCluster, thisNode
 	}
 	return &model.Endpoint{
-		Key: model.PodKey(cluster, namespace, fmt.Sprintf("workload-%d", i)), UID: numberedUID(i),
-		Labels: model.NewLabels(labels), ServiceAccount: "default", Node: node,
+		Key: model.PodKey(cluster, n.one(namespace), fmt.Sprintf("workload-%d", i)), UID: numberedUID(i),
+		Labels: model.NewLabels(labels), ServiceAccount: "default", Node: n.one(node),
 		Addresses: []netip.Addr{numberedAddress(i)}, Created: 1_700_000_000 + int64(i),
 	}
 }
@@ -142,17 +154,35 @@ func newNode() *node {
 	return &node{index: index.New(), policies: policy.NewSet(policy.Config{Cluster: localCluster, Mesh: true}, thisNode)}
 }
 
-func (n *node) apply(changes []model.Change) {
-	for _, c := range changes {
+// setAll is that all these facts are there. An agent has them in its index, its
+// policies and nowhere else: no list of changes is counted as theirs.
+func setAll(facts []model.Fact) iter.Seq[model.Change] {
+	return func(yield func(model.Change) bool) {
+		for _, f := range facts {
+			if !yield(model.Set(f)) {
+				return
+			}
+		}
+	}
+}
+
+func (n *node) apply(changes iter.Seq[model.Change]) {
+	for c := range changes {
 		n.index.Apply(c)
 		n.policies.Apply(c)
 	}
-	track, untrack := n.policies.Update()
+	track, untrack, trackPorts, untrackPorts := n.policies.Update()
 	for _, s := range track {
 		n.index.Track(s)
 	}
 	for _, s := range untrack {
 		n.index.Untrack(s)
+	}
+	for _, q := range trackPorts {
+		n.index.TrackPorts(q)
+	}
+	for _, q := range untrackPorts {
+		n.index.UntrackPorts(q)
 	}
 	n.view = n.index.View()
 }
