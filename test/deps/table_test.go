@@ -51,6 +51,7 @@ func importTable() Table {
 		"pkg/dataplane/nfnl/nfnltest": {Modules: []string{sys}},
 		"pkg/dataplane/ipset":         {Repo: []string{"pkg/model", "pkg/desired", "pkg/dataplane/nfnl/..."}, Modules: []string{sys}},
 		"pkg/dataplane/conntrack":     {Repo: []string{"pkg/dataplane/nfnl/..."}, Modules: []string{sys}},
+		"pkg/node":                    {Repo: []string{"pkg/model"}, Modules: []string{logrus, netlink, sys}},
 		"pkg/source": {
 			Repo:    []string{"pkg/model", "pkg/api/v1alpha1", "pkg/api/client"},
 			Modules: []string{logrus, api, machinery, client, klog, protobuf, syncGroup},
