@@ -27,9 +27,7 @@ func slowVerdict(s *State, f Flow) bool {
 		return true
 	case !receives && f.To.Node && !s.Rules.OwnNodeEgress:
 		return true
-	case !receives && f.To.Node && f.Src.Is6() && f.Src.IsLinkLocalUnicast():
-		return true
-	case !receives && f.To.Node && f.Src == netip.IPv6Unspecified() && f.Protocol == 58:
+	case !receives && f.To.Node && f.Src.Is6() && (f.Src.IsLinkLocalUnicast() || f.Src.IsUnspecified()) && f.Protocol == 58:
 		return true
 	}
 	if f.From.Interface == f.To.Interface {

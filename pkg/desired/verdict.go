@@ -92,10 +92,8 @@ func (j *judge) linkSource() bool {
 }
 
 // discovery tells whether what a pod sends to its node keeps the link working
-// (semantics 2.8). From the unspecified address that is ICMPv6 only.
-func (j *judge) discovery() bool {
-	return j.linkSource() && (!j.flow.Src.IsUnspecified() || j.flow.Protocol == icmp6)
-}
+// (semantics 2.8): ICMPv6 only, for a node's daemons listen on the link too.
+func (j *judge) discovery() bool { return j.linkSource() && j.flow.Protocol == icmp6 }
 
 // side checks one direction of what is behind a pod interface.
 func (j *judge) side(kind CheckKind, name string) bool {

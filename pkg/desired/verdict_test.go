@@ -174,6 +174,10 @@ func TestOwnNodeEgressPolicy_2_8(t *testing.T) {
 			"source address azv2, own node azv2",
 		},
 		{
+			"a daemon on the link is no discovery", flow(at(shop), "fe80::2", node(), "fe80::1", model.TCP, 10250),
+			"source address azv2, egress azv2 denied",
+		},
+		{
 			"but nothing else from there", flow(at(shop), "::", node(), "ff02::1", model.UDP, 547),
 			"source address azv2, egress azv2 denied",
 		},

@@ -26,6 +26,8 @@ type Limits struct {
 	// common sets, there may be before equal ones are merged: a rule of many
 	// peers and many ports has their product. 50,000 by default: with a table of
 	// that many a change of rules takes 0.2 s where the kernel loads tables whole.
+	// A named port of ingress counts once; as many more rules may come of pods
+	// whose containers give a name several numbers, for each such pod.
 	Rules int
 }
 

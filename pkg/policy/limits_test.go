@@ -119,6 +119,33 @@ func TestAProductOfPeersAndPortsIsCheap_2_13(t *testing.T) {
 	}
 }
 
+// TestContainersThatShareAPortNameAreBounded_2_13: who may write policies and pods
+// must not multiply one with the other.
+func TestContainersThatShareAPortNameAreBounded_2_13(t *testing.T) {
+	const containers, blocks = 200, 40
+	rule := on("TCP http; TCP sql")
+	for i := range blocks {
+		rule.Peers = append(rule.Peers, block(fmt.Sprintf("10.%d.0.0/16", 100+i), fmt.Sprintf("10.%d.1.0/24", 100+i)))
+	}
+	rule.AnyPeer = false
+	var ports []string
+	for i := range containers {
+		ports = append(ports, fmt.Sprintf("http TCP %d", 1000+i))
+	}
+	b := newBedWith(t, limited(Limits{Rules: 400}), in(np("shop/a", "app=cart"), rule))
+	b.tell(podAt("west/node-1/shop/cart", "app=cart", "10.1.0.10 fd00:1::10", strings.Join(append(ports, "sql TCP 5432"), "; ")))
+	b.expect("10.100.0.1 > shop/cart TCP 1000: yes", "10.139.0.1 > shop/cart TCP 1000,5432: yes", "10.139.0.1 > shop/cart TCP 1199: no")
+	b.expectProblems("Limit NetworkPolicy west/shop/a: spec.ingress[0].ports[0].port: not all numbers of \"http\" match in pod cart")
+	for _, e := range b.last.Rules.Endpoints {
+		if e.Ingress != nil && len(e.Ingress.List.Rules) > 2*400 {
+			t.Errorf("%d rules", len(e.Ingress.List.Rules))
+		}
+	}
+	b.tell(podAt("west/node-1/shop/cart", "app=cart", "10.1.0.10 fd00:1::10", "http TCP 8080; http TCP 8081; sql TCP 5432"))
+	b.expect("10.139.0.1 > shop/cart TCP 8080,8081,5432: yes")
+	b.expectProblems()
+}
+
 // What was wanted, then not, and is again, all before the next State, has the
 // size that it has: the index may say of it that nothing has changed.
 func TestMembersOfWhatIsWantedAgainAreCounted_2_13(t *testing.T) {

@@ -27,6 +27,9 @@ type live struct {
 	// sides are those that pods of the namespace have, by what makes them (see
 	// sideKey).
 	sides [2]map[string]*desired.Side
+	// crowded are the sides of ingress from which numbers of named ports were
+	// left out.
+	crowded map[*desired.Side]model.Problem
 	// unassigned: sides are to be made anew, where what makes them has changed.
 	unassigned bool
 }
@@ -80,6 +83,7 @@ func newLive(s *Set, sp *space) *live {
 		pods:     map[string]*localPod{},
 		groups:   map[selector.Selector]*group{},
 		policies: make(map[string]*member, len(sp.policies)),
+		crowded:  map[*desired.Side]model.Problem{},
 	}
 	for _, p := range sp.policies {
 		l.addPolicy(p)

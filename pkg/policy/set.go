@@ -253,7 +253,8 @@ func (s *Set) Selecting(pod model.Key) iter.Seq[*model.Policy] {
 // this node, each once, sorted: with their podSelector and what could not be
 // read; of active ones also with their peers and ports, and what is past a
 // limit. As of the last State it has also named ports that no selected pod of
-// this node has, and addresses of pods that are routed elsewhere. It is the same
+// this node has, or to which pods give too many numbers, and addresses of pods
+// that are routed elsewhere. It is the same
 // slice as long as nothing changes, and must not be written to.
 func (s *Set) Problems() []model.Problem {
 	s.settle()
@@ -262,6 +263,7 @@ func (s *Set) Problems() []model.Problem {
 	}
 	problems := slices.Clone(s.interfaceProblems)
 	for _, l := range s.live {
+		problems = slices.AppendSeq(problems, maps.Values(l.crowded))
 		for _, m := range l.policies {
 			problems = append(problems, m.problems...)
 			problems = append(problems, m.peerProblems...)

@@ -44,9 +44,24 @@ func (l *live) assign() {
 		}
 	}
 	l.sides = next
+	l.keepCrowded()
 	for _, m := range l.policies {
 		l.resolve(m)
 	}
+}
+
+// keepCrowded forgets the Problems of sides that no pod has any more.
+func (l *live) keepCrowded() {
+	if len(l.crowded) == 0 {
+		return
+	}
+	kept := map[*desired.Side]model.Problem{}
+	for _, side := range l.sides[ingress] {
+		if problem, ok := l.crowded[side]; ok {
+			kept[side] = problem
+		}
+	}
+	l.crowded = kept
 }
 
 // prepare brings up to date what is made of a group's policies.
@@ -124,7 +139,7 @@ func (l *live) side(p *localPod, d direction, now map[string]*desired.Side) *des
 		members = append(members, g.sorted...)
 	}
 	slices.SortFunc(members, compareMembers)
-	merged := merger{origins: map[desired.Rule][]desired.Origin{}, sets: map[desired.SetID]*set{}}
+	merged := merger{origins: map[desired.Rule][]desired.Origin{}, sets: map[desired.SetID]*set{}, room: l.set.limits.Rules}
 	side := &desired.Side{}
 	for _, m := range members {
 		if _, isolated := isolates(m.policy, d); !isolated {
@@ -150,6 +165,9 @@ func (l *live) side(p *localPod, d direction, now map[string]*desired.Side) *des
 			}
 		}
 	}
+	if merged.crowded != nil {
+		l.crowded[side] = *merged.crowded
+	}
 	return side
 }
 
@@ -157,6 +175,11 @@ func (l *live) side(p *localPod, d direction, now map[string]*desired.Side) *des
 type merger struct {
 	origins map[desired.Rule][]desired.Origin
 	sets    map[desired.SetID]*set
+	// room is how many more rules there may be because containers give one name
+	// to several numbers: the limit of rules counts one for each. crowded is what
+	// to say if that was not enough.
+	room    int
+	crowded *model.Problem
 }
 
 func (m *merger) add(t *term, policy model.Key, p *localPod) {
@@ -164,12 +187,31 @@ func (m *merger) add(t *term, policy model.Key, p *localPod) {
 		m.put(t, t.rule, policy)
 		return
 	}
+	several := false
 	for _, port := range p.Ports {
-		if t.name == (portName{port.Name, port.Protocol}) && port.Port > 0 {
-			rule := t.rule
-			rule.First, rule.Last = port.Port, port.Port
-			m.put(t, rule, policy)
+		if t.name != (portName{port.Name, port.Protocol}) || port.Port == 0 {
+			continue
 		}
+		if several {
+			m.room--
+		}
+		if several = true; m.room < 0 {
+			m.crowd(t, policy, p)
+			return
+		}
+		rule := t.rule
+		rule.First, rule.Last = port.Port, port.Port
+		m.put(t, rule, policy)
+	}
+}
+
+// crowd says what is left out, once.
+func (m *merger) crowd(t *term, policy model.Key, p *localPod) {
+	m.room = 0 // each name still has its first number
+	if m.crowded == nil {
+		m.crowded = &model.Problem{Kind: model.ProblemLimit, Object: policy, Message: fmt.Sprintf(
+			"%s.ports[%d].port: not all numbers of %s match in pod %s, nor of names after it: expected its containers to give fewer numbers one name",
+			ingress.rulesField(t.unit.rule), t.port, printable(t.name.name), p.Key.Name)}
 	}
 }
 

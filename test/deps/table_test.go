@@ -55,7 +55,18 @@ func importTable() Table {
 		"pkg/dataplane/nfnl/nfnltest": {Modules: []string{sys}},
 		"pkg/dataplane/ipset":         {Repo: []string{"pkg/model", "pkg/desired", "pkg/dataplane/nfnl/..."}, Modules: []string{sys}},
 		"pkg/dataplane/conntrack":     {Repo: []string{"pkg/dataplane/nfnl/..."}, Modules: []string{sys}},
-		"pkg/node":                    {Repo: []string{"pkg/model"}, Modules: []string{logrus, netlink, sys}},
+		"pkg/dataplane/iptables": {
+			Repo: []string{
+				"pkg/model", "pkg/pset", "pkg/desired", "pkg/dataplane", "pkg/dataplane/delta",
+				"pkg/dataplane/ipset", "pkg/dataplane/conntrack", "pkg/dataplane/nfnl/nfnltest",
+			},
+			Modules:   []string{logrus, sys},
+			PureFiles: []string{"compile", "diff", "trace"},
+		},
+		"pkg/dataplane/dataplanetest": {
+			Repo: []string{"pkg/model", "pkg/pset", "pkg/desired", "pkg/dataplane", "pkg/dataplane/iptables"},
+		},
+		"pkg/node": {Repo: []string{"pkg/model"}, Modules: []string{logrus, netlink, sys}},
 		"pkg/source": {
 			Repo:    []string{"pkg/model", "pkg/api/v1alpha1", "pkg/api/client"},
 			Modules: []string{logrus, api, machinery, client, klog, protobuf, syncGroup},
