@@ -95,7 +95,8 @@ func importTable() Table {
 			Modules: []string{api, machinery, client, "k8s.io/streaming", syncGroup, yaml},
 		},
 
-		"test/deps": {},
+		"test/deps":   {},
+		"test/worlds": {Repo: []string{"pkg/model", "pkg/source"}, Modules: []string{api, machinery, yaml}},
 
 		"test/lab": {
 			Repo:    []string{"test/lab/..."},
@@ -178,5 +179,6 @@ func importTable() Table {
 		"test/e2e/lifecycle": {},
 		"test/e2e/identity":  {},
 		"test/bench":         {},
+		"test/equivalence":   {},
 	}
 }
