@@ -18,7 +18,7 @@ RUN ?=
 # How long `make fuzz` spends on each fuzz target.
 FUZZTIME ?= 10s
 # Packages with goroutines: `make race` tests them, and `make unit` the others.
-RACE_PACKAGES := ./cmd/... $(addprefix ./pkg/,admin/... agent connect federation source store) \
+RACE_PACKAGES := ./cmd/... $(addprefix ./pkg/,admin/... agent connect dataplane/... federation node source store) \
   $(addprefix ./test/lab/,. daemon fabric kubebin kubeclient kubelet/... netprobe ns rootcheck runtime)
 # Unit tests: everything that does not bring a whole lab up. They are never taken
 # from the cache: go does not know that they look at the kernel and at go list.
@@ -26,6 +26,8 @@ LIST_UNIT = go list ./... | grep -Ev '/test/(e2e|bench)(/|$$)' | sort
 UNIT_PACKAGES = $$(comm -23 <($(LIST_UNIT)) <(go list $(RACE_PACKAGES) | sort))
 
 E2E_TIMEOUT ?= 20m
+# How many random worlds `make test-long` puts into both clusters of a lab.
+WORLDS ?= 200
 BENCH_TIMEOUT ?= 20m
 
 # The linters' versions are those of .ci/tools/go.mod.
@@ -141,9 +143,12 @@ fuzz: root ## * every fuzz target for FUZZTIME (10s) each
 	.ci/fuzz $(FUZZTIME)
 
 .PHONY: test-long
-test-long: test lint-kube ## * test, then the slow ones: unit tests 5 times in random order, each fuzz target for a minute
+test-long: test lint-kube ## * test, then the slow ones: unit tests 5 times in random order, random worlds, each fuzz target for a minute
 	$(call stage,unit tests in random order)
 	go test -count=5 -shuffle=on $$($(LIST_UNIT))
+	$(call stage,random worlds)
+	seed=$$RANDOM; echo "OVERLAND_E2E_SEED=$$seed"; OVERLAND_E2E_SEED=$$seed OVERLAND_E2E_WORLDS=$(WORLDS) OVERLAND_LAB_PROGRAM=$(CURDIR)/bin/lab \
+	  go test ./test/e2e/policy -run Random -count=1 -vet=off -timeout 60m
 	$(call stage,fuzz)
 	.ci/fuzz 60s
 

@@ -33,6 +33,8 @@ type Config struct {
 	// FederationCandidate is whether this node may lead: auto, always or never.
 	FederationCandidate string `json:"federationCandidate,omitempty"`
 
+	DataplaneConfig `json:",inline"`
+
 	NodeName       string `json:"nodeName,omitempty"`
 	Namespace      string `json:"namespace,omitempty"`
 	Kubeconfig     string `json:"kubeconfig,omitempty"`
@@ -53,6 +55,7 @@ func defaults(env func(string) string) Config {
 		AdminSocket: "/run/overland/admin.sock", MetricsAddress: ":9470",
 		StoreDir: "/var/lib/overland/store", StoreLimitMiB: 256,
 		LogLevel: "info", LogFormat: "text",
+		DataplaneConfig: dataplaneDefaults(),
 	}
 	if c.Namespace == "" {
 		c.Namespace = "overland-system"
@@ -70,6 +73,7 @@ func (c *Config) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&c.PeerScope, "peer-scope", c.PeerScope, "what a policy peer that names no cluster means: local or mesh")
 	flags.StringVar(&c.PeerScopeOverride, "peer-scope-override", c.PeerScopeOverride, "who may widen the peer scope by annotation: policy, namespace or none")
 	flags.StringVar(&c.FederationCandidate, "federation-candidate", c.FederationCandidate, "whether this node may lead: auto, always or never")
+	c.DataplaneConfig.bind(flags)
 	flags.StringVar(&c.NodeName, "node-name", c.NodeName, "name of this node (default $NODE_NAME)")
 	flags.StringVar(&c.Namespace, "namespace", c.Namespace, "the agent's namespace (default $POD_NAMESPACE)")
 	flags.StringVar(&c.Kubeconfig, "kubeconfig", c.Kubeconfig, "kubeconfig of the local cluster (default: the pod's service account)")
@@ -85,7 +89,7 @@ func (c *Config) bind(flags *pflag.FlagSet) {
 // defaults.
 func load(args []string, env func(string) string) (Config, error) {
 	c := defaults(env)
-	file, err := configFile(args, env)
+	file, err := configFile(args, env, newFlags)
 	if err != nil {
 		return c, err
 	}
@@ -115,9 +119,9 @@ func newFlags(c *Config) *pflag.FlagSet {
 
 // configFile is what --config says: it is needed before the other flags, whose
 // defaults it gives.
-func configFile(args []string, env func(string) string) (string, error) {
+func configFile(args []string, env func(string) string, flagsOf func(*Config) *pflag.FlagSet) (string, error) {
 	c := defaults(env)
-	flags := newFlags(&c)
+	flags := flagsOf(&c)
 	if err := flags.Parse(args); err != nil {
 		return "", err
 	}
@@ -166,6 +170,10 @@ func (c *Config) Validate() error {
 		{"peerScope", c.PeerScope, []string{"local", "mesh"}},
 		{"peerScopeOverride", c.PeerScopeOverride, []string{"policy", "namespace", "none"}},
 		{"federationCandidate", c.FederationCandidate, []string{"auto", "always", "never"}},
+		{"dataplane", c.Dataplane, []string{dataplaneIptables, dataplaneNone}},
+		{"iptablesBackend", c.IptablesBackend, []string{"auto", "legacy", "nft"}},
+		{"ownNodeEgress", c.OwnNodeEgress, []string{"allow", "policy"}},
+		{"unknownInterfaces", c.UnknownInterfaces, []string{"drop", "allow"}},
 		{"logLevel", c.LogLevel, []string{"error", "warning", "info", "debug"}},
 		{"logFormat", c.LogFormat, []string{"text", "json"}},
 	} {
@@ -174,6 +182,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	c.validatePlaces(bad)
+	c.validate(bad)
 	return errors.Join(problems...)
 }
 

@@ -61,6 +61,20 @@ func TestBadConfigurationNamesFieldAndExpectation(t *testing.T) {
 		"unknown flag":          {good, []string{"--peer"}, "unknown flag: --peer"},
 		"argument":              {good, []string{"run"}, `unexpected argument "run"`},
 		"no node":               {good, []string{"--node-name="}, "nodeName: empty"},
+		"dataplane":             {good + "dataplane: magic\n", nil, `dataplane: "magic": one of iptables, none is expected`},
+		"backend":               {good, []string{"--iptables-backend=nftables"}, "one of auto, legacy, nft"},
+		"own node":              {good, []string{"--own-node-egress=deny"}, "ownNodeEgress"},
+		"unknown interfaces":    {good, []string{"--unknown-interfaces=maybe"}, "unknownInterfaces"},
+		"decimal mask":          {good, []string{"--connmark-mask=255"}, `connmarkMask: "255": a hexadecimal number`},
+		"mask too long":         {good, []string{"--connmark-mask=0x1ff000000"}, "hexadecimal number of 32 bits"},
+		"mask with a hole":      {good, []string{"--connmark-mask=0xff00f000"}, "at least 8 bits side by side"},
+		"mask too small":        {good, []string{"--connmark-mask=0xfe00"}, "at least 8 bits side by side"},
+		"exception of no range": {good + "sourceExceptions: {vpn: [all]}\n", nil, `sourceExceptions: namespace vpn: "all"`},
+		"exception's namespace": {good, []string{"--source-exceptions=Vpn=10.0.0.0/8"}, `sourceExceptions: namespace "Vpn"`},
+		"exception without =":   {good, []string{"--source-exceptions=10.0.0.0/8"}, "NAMESPACE=RANGE is expected"},
+		"negative limit":        {good, []string{"--max-members-per-namespace=-1"}, "maxMembersPerNamespace: -1"},
+		"relative state":        {good, []string{"--state-dir=state"}, "stateDir"},
+		"no boot id":            {good, []string{"--boot-id-file="}, "bootIDFile"},
 		"two problems together": {"peerScope: x\n", nil, "peerScope"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -77,5 +91,27 @@ func TestAMissingFileIsNamed(t *testing.T) {
 	_, err := load([]string{"--config", "/does/not/exist"}, environment(nil))
 	if err == nil || !strings.Contains(err.Error(), "/does/not/exist") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestSourceExceptionsAddUp(t *testing.T) {
+	file := write(t, "clusterName: west\nsourceExceptions: {vpn: [10.8.0.0/16]}\n")
+	c, err := load([]string{
+		"--config", file, "--source-exceptions=vpn=10.9.0.0/16,gw=fd00::/64", "--source-exceptions", "gw=10.10.0.0/16,vpn=10.8.0.0/16",
+	}, environment(map[string]string{"NODE_NAME": "node-1"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := c.exceptions()
+	if len(got) != 2 || len(got["vpn"]) != 2 || len(got["gw"]) != 2 || got["vpn"][1].String() != "10.9.0.0/16" {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestMasksAreBitsSideBySide(t *testing.T) {
+	for text, want := range map[string]uint32{"0xff000000": 0xff000000, "0xff": 0xff, "0xFFFF0": 0xffff0, "0xffffffff": 0xffffffff} {
+		if got, err := parseMask(text); err != nil || got != want {
+			t.Errorf("%s: %#x, %v", text, got, err)
+		}
 	}
 }

@@ -24,6 +24,9 @@ func Main(args []string) int {
 		fmt.Println(version())
 		return 0
 	}
+	if len(args) > 0 && args[0] == "cleanup" {
+		return cleanupMain(args[1:])
+	}
 	cfg, err := load(args, os.Getenv)
 	if errors.Is(err, pflag.ErrHelp) {
 		return 0

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -17,6 +18,7 @@ import (
 	"github.com/overland-net/overland/pkg/api/client"
 	"github.com/overland-net/overland/pkg/federation"
 	"github.com/overland-net/overland/pkg/model"
+	"github.com/overland-net/overland/pkg/node"
 	"github.com/overland-net/overland/pkg/policy"
 	"github.com/overland-net/overland/pkg/source"
 	"github.com/overland-net/overland/pkg/store"
@@ -27,21 +29,34 @@ const mebibyte = 1 << 20
 // run puts the agent together and runs it until ctx ends.
 //
 //	source.Cluster (local) ─┐                       ┌─ admin.Server
-//	source.Mesh (remotes)  ─┴─► agent ─► Snapshot ──┴─ federation (leader only)
-//	                              └─► store
+//	source.Mesh (remotes)  ─┼─► agent ─► Snapshot ──┼─ federation (leader only)
+//	node.Watcher           ─┘     └─► store         └─ dataplane.Loop ─► kernel
 func run(ctx context.Context, cfg Config, log *logrus.Entry) error {
 	log.WithFields(logrus.Fields{"version": version(), "cluster": cfg.ClusterName, "node": cfg.NodeName}).Info("the agent starts")
-	ag, closeStore, err := newAgent(cfg, log)
+	group, ctx := errgroup.WithContext(ctx)
+	own, err := openNode(cfg, log)
 	if err != nil {
 		return err
 	}
+	ag, closeStore, err := newAgent(cfg, own.grandfathered(), log)
+	if err != nil {
+		own.watcher.Close()
+		return err
+	}
 	defer closeStore()
-	group, ctx := errgroup.WithContext(ctx)
+	own.deliver = ag.Interfaces
+	enforce, dp := newDataplane(cfg, own.start, ag, log)
 	self := agent.Self{Cluster: cfg.ClusterName, Node: cfg.NodeName, Version: version(), Started: time.Now()}
-	server := admin.NewServer(admin.Config{Socket: cfg.AdminSocket, Listen: cfg.MetricsAddress, Self: self}, ag, log)
+	alone := make(chan struct{}) // closed once no other agent can run on this node
+	server := admin.NewServer(admin.Config{
+		Socket: cfg.AdminSocket, Listen: cfg.MetricsAddress, Self: self, Dataplane: dp, Opened: func() { close(alone) },
+	}, ag, log)
 	group.Go(func() error { return server.Run(ctx) })
 	group.Go(func() error { return ag.Run(ctx) })
+	group.Go(func() error { return own.watcher.Run(ctx) })
+	group.Go(func() error { return own.remember(ctx, ag.Snapshot) })
 	group.Go(func() error { return giveBack(ctx, ag.Snapshot) })
+	startEnforcer(ctx, group, enforce, own.start, alone)
 	local, err := restConfig(cfg)
 	if err != nil {
 		return stopWith(group, err)
@@ -53,13 +68,48 @@ func run(ctx context.Context, cfg Config, log *logrus.Entry) error {
 	return group.Wait()
 }
 
+// startEnforcer starts enforcement once no other agent can run on this node. After
+// a reboot it returns when the kernel has been told what to drop: pods may be
+// starting, and what protects them comes before all else.
+func startEnforcer(ctx context.Context, group *errgroup.Group, e *enforcer, start node.Start, alone <-chan struct{}) {
+	if e == nil {
+		return
+	}
+	group.Go(func() error {
+		select {
+		case <-alone:
+			return e.Run(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	if start != node.Reboot && start != node.Unknown {
+		return
+	}
+	select {
+	case <-e.tried:
+	case <-ctx.Done():
+	}
+}
+
 // stopWith ends what was started because of an error.
 func stopWith(group *errgroup.Group, err error) error {
 	group.Go(func() error { return err })
 	return group.Wait()
 }
 
-func newAgent(cfg Config, log *logrus.Entry) (*agent.Agent, func(), error) {
+// newDataplane is what enforces, nil if nothing does, and what says how that is
+// going.
+func newDataplane(cfg Config, start node.Start, ag *agent.Agent, log *logrus.Entry) (*enforcer, admin.Dataplane) {
+	if cfg.Dataplane == dataplaneNone {
+		log.Warn("--dataplane=none: NetworkPolicies are watched and not enforced on this node")
+		return nil, observer{}
+	}
+	e := newEnforcer(cfg.Dataplane, start, openIptables(cfg, log), desiredSource{ag.Snapshot}, log)
+	return e, e
+}
+
+func newAgent(cfg Config, grandfathered []model.Interface, log *logrus.Entry) (*agent.Agent, func(), error) {
 	var st *store.Store
 	closeStore := func() {}
 	if cfg.StoreDir != "" {
@@ -81,6 +131,11 @@ func newAgent(cfg Config, log *logrus.Entry) (*agent.Agent, func(), error) {
 		Cluster: cfg.ClusterName, Node: cfg.NodeName, Version: version(),
 		ClusterLabels: model.NewLabels(cfg.ClusterLabels), PodCIDRs: pods, NodeCIDRs: nodes,
 		Mesh: cfg.PeerScope == "mesh", ScopeOverride: override,
+		Limits: policy.Limits{
+			Selectors: cfg.MaxSelectorsPerNamespace, Members: cfg.MaxMembersPerNamespace, Rules: cfg.MaxRulesPerNamespace,
+		},
+		Protected: cfg.UnknownInterfaces == "drop", Grandfathered: grandfathered,
+		OwnNodeEgress: cfg.OwnNodeEgress == "policy", Exceptions: cfg.exceptions(),
 	}, st, log), closeStore, nil
 }
 
@@ -133,7 +188,15 @@ func startFederation(ctx context.Context, group *errgroup.Group, cfg Config, loc
 	writer := federation.NewStatusWriter(federation.WriterConfig{
 		Node: cfg.NodeName, Cluster: cfg.ClusterName, Namespace: cfg.Namespace,
 	}, clusters, kube.CoreV1().Namespaces(), ag, log)
-	group.Go(func() error { return leader.Run(ctx, writer.Run) })
+	events := federation.NewEventWriter(identity(cfg), kube.EventsV1(), ag, log)
+	group.Go(func() error {
+		return leader.Run(ctx, func(ctx context.Context) {
+			var bodies sync.WaitGroup
+			bodies.Go(func() { writer.Run(ctx) })
+			bodies.Go(func() { events.Run(ctx) })
+			bodies.Wait()
+		})
+	})
 	return nil
 }
 

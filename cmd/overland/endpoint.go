@@ -17,7 +17,7 @@ import (
 func newEndpointCommand(io streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "endpoint NAMESPACE/POD",
-		Short: "Show everything that is known of one pod",
+		Short: "Show everything that is known of one pod, and what policies do to it",
 		Example: `  overland endpoint redis/redis-0
   overland endpoint redis/redis-0 --cluster canada -o yaml`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -112,7 +112,10 @@ func printDetails(out io.Writer, d *api.EndpointDetails) error {
 			return err
 		}
 	}
-	return nil
+	if d.Enforcement == nil {
+		return nil
+	}
+	return printEnforcement(out, d.Enforcement)
 }
 
 func printField(out io.Writer, name string, values []string) error {

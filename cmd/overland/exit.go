@@ -17,6 +17,7 @@ const (
 	exitError   = 1
 	exitUsage   = 2 // the call is wrong: a flag, an argument, an expression
 	exitPartial = 3 // what is printed is true, but may lack what is new in some cluster
+	exitDenied  = 4 // of explain: the connection is denied
 )
 
 // exit is an error with its own exit status.

@@ -110,6 +110,11 @@ func TestWrongCallsEndWith2(t *testing.T) {
 		"endpoint a b":                  "2 arguments given",
 		"endpoint cart-0":               `"cart-0": expected NAMESPACE/POD`,
 		"endpoint a/b/c":                `"a/b/c": expected NAMESPACE/POD`,
+		"policies a b":                  "2 arguments given: expected at most one, [NAMESPACE/]NAME",
+		"policies a/b/c":                `"a/b/c": expected [NAMESPACE/]NAME`,
+		"policies a/":                   `"a/": expected [NAMESPACE/]NAME`,
+		"policies -n a b/c":             `"b/c" is not in namespace "a" of -n`,
+		"explain a b":                   "2 arguments given: expected three, SOURCE DESTINATION PORT[/PROTOCOL]",
 		"eval":                          "accepts 1 arg(s), received 0",
 		"endpoints -n":                  "flag needs an argument",
 		"status --context x":            "--context: it says how to reach another node, and none is named: add --node NAME",
@@ -130,7 +135,7 @@ func TestWrongCallsEndWith2(t *testing.T) {
 
 func TestWithoutAgentTheErrorSaysWhatToDo(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "a.sock")
-	for _, args := range []string{"status", "clusters", "endpoints", "endpoint a/b", "eval all()"} {
+	for _, args := range []string{"status", "clusters", "endpoints", "endpoint a/b", "eval all()", "policies", "policies a/b", "explain a b c"} {
 		stdout, stderr, status := call(t, append(strings.Fields(args), "--socket", socket)...)
 		want := "overland: cannot reach the agent's socket " + socket + ": is overland-agent running on this node? From elsewhere, name the node with --node\n"
 		if status != exitError || stderr != want || stdout != "" {

@@ -46,14 +46,15 @@ func run(ctx context.Context, args []string, io streams) int {
 func newRoot(io streams) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "overland",
-		Short: "Look at the clusters that this node knows, and link clusters",
-		Long: `overland shows what the agent of a node knows: of its own cluster and of every
-linked one. It asks the agent of this node over its socket, as root; with --node
+		Short: "Look at the clusters that this node knows and at what it enforces, and link clusters",
+		Long: `overland shows what the agent of a node knows, of its own cluster and of every
+linked one, and which policies it enforces. It asks the agent of this node over its socket, as root; with --node
 it asks that of another node through the API server, which needs the right to
 exec into the agent's pod.
 
 Exit status: 0 all is well; 1 an error; 2 a wrong call; 3 what is printed may
-lack what is new in some cluster, and standard error says in which.`,
+lack what is new in some cluster, and standard error says in which; 4 denied, of
+explain.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -66,6 +67,8 @@ lack what is new in some cluster, and standard error says in which.`,
 		newEndpointsCommand(io),
 		newEndpointCommand(io),
 		newEvalCommand(io),
+		newPoliciesCommand(io),
+		newExplainCommand(io),
 		newVersionCommand(io),
 	)
 	root.AddCommand(connectCommands()...)

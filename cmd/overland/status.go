@@ -45,13 +45,18 @@ func printStatus(out io.Writer, s *api.Status, wide bool) error {
 	if s.Started != nil {
 		agent += ", up " + human(s.UptimeSeconds)
 	}
-	for _, line := range [][2]string{
+	head := [][2]string{
 		{"Node", s.Node + " of cluster " + s.Cluster},
 		{"Agent", agent},
 		{"State", s.State},
+		{"Ready", readiness(s)},
 		{"Endpoints", strconv.Itoa(s.Endpoints)},
 		{"Problems", strconv.Itoa(len(s.Problems))},
-	} {
+	}
+	if s.Dataplane != nil {
+		head = append(head, dataplaneLines(s.Dataplane, wide)...)
+	}
+	for _, line := range head {
 		if _, err := fmt.Fprintf(out, "%-12s%s\n", line[0]+":", printable(line[1])); err != nil {
 			return err
 		}
@@ -72,6 +77,13 @@ func printStatus(out io.Writer, s *api.Status, wide bool) error {
 		}
 	}
 	return t.end()
+}
+
+func readiness(s *api.Status) string {
+	if s.Ready {
+		return "yes"
+	}
+	return "no: " + s.NotReady
 }
 
 func printStatusClusters(out io.Writer, s *api.Status, wide bool) error {

@@ -29,6 +29,11 @@ func (f fixed) Snapshot() (*agent.Snapshot, <-chan struct{}) { return f.snapshot
 // agentOf runs an agent's admin server with that snapshot, and is its socket.
 func agentOf(t *testing.T, s *agent.Snapshot) string {
 	t.Helper()
+	return agentWith(t, s, nil)
+}
+
+func agentWith(t *testing.T, s *agent.Snapshot, dp admin.Dataplane) string {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("needs root: only root may ask the socket")
 	}
@@ -40,7 +45,7 @@ func agentOf(t *testing.T, s *agent.Snapshot) string {
 	socket := filepath.Join(dir, "a.sock")
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	server := admin.NewServer(admin.Config{Socket: socket, Self: self(), Now: noon}, fixed{s}, logrus.NewEntry(log))
+	server := admin.NewServer(admin.Config{Socket: socket, Self: self(), Now: noon, Dataplane: dp}, fixed{s}, logrus.NewEntry(log))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- server.Run(ctx) }()

@@ -25,19 +25,25 @@ func status(r request) (*api.Status, error) {
 		InSync:    s.InSync,
 		Restored:  restored(s),
 		Endpoints: s.View.Len(),
+		Dataplane: r.dataplane(),
 		Clusters:  r.clusters(),
-		Problems:  make([]api.Problem, 0, len(s.Problems)),
+		Problems:  wireProblems(problems(s, r.enforcing)),
 	}
+	answer.NotReady = notReady(s, r.enforcing)
+	answer.Ready = answer.NotReady == ""
 	var age *int64
 	if answer.Started, age = r.moment(s.Self.Started); age != nil {
 		answer.UptimeSeconds = *age
 	}
-	for _, p := range s.Problems {
-		answer.Problems = append(answer.Problems, api.Problem{
-			Kind: string(p.Kind), Object: reference(p.Object), Message: p.Message,
-		})
-	}
 	return answer, nil
+}
+
+func wireProblems(all []model.Problem) []api.Problem {
+	wired := make([]api.Problem, 0, len(all))
+	for _, p := range all {
+		wired = append(wired, api.Problem{Kind: string(p.Kind), Object: reference(p.Object), Message: p.Message})
+	}
+	return wired
 }
 
 func clusters(r request) (*api.ClusterList, error) {
@@ -133,8 +139,8 @@ func (r request) cluster(c agent.Cluster) api.Cluster {
 	return a
 }
 
-// notReady says why the agent is not ready; empty if it is.
-func notReady(s *agent.Snapshot) string {
+// unknownYet says why nothing is known yet; empty if something is.
+func unknownYet(s *agent.Snapshot) string {
 	if s == nil || agentState(s) == api.AgentStarting {
 		why := "starting: the local cluster has not been listed yet"
 		if s != nil && len(s.Clusters) > 0 && s.Clusters[0].Local {

@@ -104,10 +104,10 @@ func details(r request) (*api.EndpointDetails, error) {
 		cluster = r.snapshot.Self.Cluster
 	}
 	v := r.snapshot.View
-	e, ok := v.Endpoint(model.PodKey(cluster, r.namespace, r.pod))
+	e, ok := v.Endpoint(model.PodKey(cluster, r.namespace, r.name))
 	if !ok {
 		return nil, notFound("no endpoint %s/%s in cluster %s: there is no such pod, or it has no address yet, has finished, or uses its node's network",
-			r.namespace, r.pod, cluster)
+			r.namespace, r.name, cluster)
 	}
 	s := v.Subject(e)
 	_, known := v.Namespace(model.NamespaceKey(cluster, r.namespace))
@@ -118,6 +118,7 @@ func details(r request) (*api.EndpointDetails, error) {
 		ClusterLabels:   s.Cluster.Map(),
 		NamespaceKnown:  known,
 		Keys:            keys(&s),
+		Enforcement:     r.enforcement(e),
 	}, nil
 }
 

@@ -38,6 +38,10 @@ func starting() *failure {
 		"the agent is starting and knows nothing yet: ask again in a moment; its status says what it waits for")
 }
 
+func busy() *failure {
+	return newError(http.StatusServiceUnavailable, api.CodeBusy, "%d lists are being made already: ask again in a moment", maxLists)
+}
+
 // writeError answers with an error.
 func writeError(w http.ResponseWriter, err error) {
 	f := (*failure)(nil)

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/overland-net/overland/pkg/admin/api"
 	"github.com/overland-net/overland/pkg/agent"
 )
 
@@ -21,8 +20,10 @@ type request struct {
 	known    bool
 	now      time.Time
 	query    url.Values
-	// namespace and pod are those of the path.
-	namespace, pod string
+	// namespace and name are those of the path.
+	namespace, name string
+	// enforcing is nil if nothing enforces policies.
+	enforcing *enforcing
 }
 
 func (s *Server) request(r *http.Request) (request, error) {
@@ -37,7 +38,8 @@ func (s *Server) request(r *http.Request) (request, error) {
 	}
 	return request{
 		snapshot: snapshot, known: known, now: s.now(), query: query,
-		namespace: r.PathValue("namespace"), pod: r.PathValue("pod"),
+		namespace: r.PathValue("namespace"), name: r.PathValue("name"),
+		enforcing: s.enforcing(),
 	}, nil
 }
 
@@ -60,13 +62,18 @@ func (r request) parameters(expected ...string) error {
 
 // answer serves what fits into memory.
 func answer[T any](s *Server, h func(request) (*T, error)) http.HandlerFunc {
+	return work(s, func(_ context.Context, r request) (*T, error) { return h(r) })
+}
+
+// work serves what takes its time: the context ends with the request.
+func work[T any](s *Server, h func(context.Context, request) (*T, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		q, err := s.request(r)
 		if err != nil {
 			writeError(w, err)
 			return
 		}
-		value, err := h(q)
+		value, err := h(r.Context(), q)
 		if err != nil {
 			writeError(w, err)
 			return
@@ -87,7 +94,7 @@ func (s *Server) list(h func(request) (*list, error)) http.HandlerFunc {
 		}
 		if !s.lists.enter(r.Context()) {
 			w.Header().Set("Retry-After", "1")
-			writeError(w, newError(http.StatusServiceUnavailable, api.CodeBusy, "%d lists are being made already: ask again in a moment", maxLists))
+			writeError(w, busy())
 			return
 		}
 		defer s.lists.leave()
@@ -149,4 +156,15 @@ func (p *patientWriter) Write(b []byte) (int, error) {
 	// A writer without deadlines, as in tests, needs no patience.
 	_ = p.control.SetWriteDeadline(time.Now().Add(writeTimeout))
 	return p.w.Write(b)
+}
+
+// limited is work of which only a few pieces are done at once.
+func limited[T any](s *Server, h func(context.Context, request) (*T, error)) http.HandlerFunc {
+	return work(s, func(ctx context.Context, r request) (*T, error) {
+		if !s.lists.enter(ctx) {
+			return nil, busy()
+		}
+		defer s.lists.leave()
+		return h(ctx, r)
+	})
 }

@@ -15,7 +15,7 @@ import (
 func (s *Server) registry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(
-		newCollector(s.snapshots, s.config.Self, s.now),
+		newCollector(s.snapshots, s.enforcing, s.config.Self, s.now),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		collectors.NewBuildInfoCollector(),
@@ -27,22 +27,27 @@ func (s *Server) registry() *prometheus.Registry {
 // meanwhile, and what is gone is gone from the metrics too.
 type collector struct {
 	snapshots Source
+	enforcing func() *enforcing
 	self      agent.Self
 	now       func() time.Time
 
-	build, inSync, problems                                    *prometheus.Desc
+	build, inSync, problems, policies                          *prometheus.Desc
 	info, state, endpoints, refused, contact, expire, restored *prometheus.Desc
+
+	dataplane dataplaneDescs
 }
 
-func newCollector(snapshots Source, self agent.Self, now func() time.Time) *collector {
-	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("overland_"+name, help, labels, nil)
-	}
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("overland_"+name, help, labels, nil)
+}
+
+func newCollector(snapshots Source, enforcing func() *enforcing, self agent.Self, now func() time.Time) *collector {
 	return &collector{
-		snapshots: snapshots, self: self, now: now,
+		snapshots: snapshots, enforcing: enforcing, self: self, now: now, dataplane: newDataplaneDescs(),
 		build:    desc("build_info", "Always 1; the agent's version, its cluster and its node.", "version", "cluster", "node"),
 		inSync:   desc("in_sync", "1 once the local cluster has been listed or restored."),
 		problems: desc("problems", "Findings that `overland status` shows, by kind.", "kind"),
+		policies: desc("policies", "NetworkPolicies that select pods of this node."),
 
 		info: desc("cluster_info", "Always 1; what a cluster says of itself.",
 			"cluster", "local", "cluster_uid", "kubernetes_version"),
@@ -58,10 +63,11 @@ func newCollector(snapshots Source, self agent.Self, now func() time.Time) *coll
 // Describe lists the metrics.
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.build, c.inSync, c.problems, c.info, c.state, c.endpoints, c.refused, c.contact, c.expire, c.restored,
+		c.build, c.inSync, c.problems, c.policies, c.info, c.state, c.endpoints, c.refused, c.contact, c.expire, c.restored,
 	} {
 		out <- d
 	}
+	c.dataplane.describe(out)
 }
 
 // Collect reads the newest snapshot.
@@ -76,14 +82,25 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	gauge(c.build, 1, snapshot.Self.Version, snapshot.Self.Cluster, snapshot.Self.Node)
 	gauge(c.inSync, number(snapshot.InSync))
 	kinds := make(map[model.ProblemKind]int)
-	for _, p := range snapshot.Problems {
+	enforcing := c.enforcing()
+	for _, p := range problems(snapshot, enforcing) {
 		kinds[p.Kind]++
 	}
 	for kind, n := range kinds {
 		gauge(c.problems, float64(n), string(kind))
 	}
+	active := 0
+	for i := range snapshot.Policies {
+		if len(snapshot.Policies[i].Selects) > 0 {
+			active++
+		}
+	}
+	gauge(c.policies, float64(active))
 	for _, cluster := range snapshot.Clusters {
 		c.cluster(cluster, gauge)
+	}
+	if enforcing != nil {
+		c.dataplane.collect(out, &enforcing.status, c.now())
 	}
 }
 

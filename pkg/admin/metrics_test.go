@@ -15,8 +15,14 @@ import (
 // page is what /metrics shows of our own.
 func page(t *testing.T, s *agent.Snapshot) []byte {
 	t.Helper()
+	return pageWith(t, s, nil)
+}
+
+func pageWith(t *testing.T, s *agent.Snapshot, dp Dataplane) []byte {
+	t.Helper()
 	r := prometheus.NewPedanticRegistry()
-	if err := r.Register(newCollector(fixed{s}, self(), noon)); err != nil {
+	server := NewServer(Config{Self: self(), Now: noon, Dataplane: dp}, fixed{s}, quiet())
+	if err := r.Register(newCollector(fixed{s}, server.enforcing, self(), noon)); err != nil {
 		t.Fatal(err)
 	}
 	families, err := r.Gather()
@@ -38,7 +44,8 @@ func TestMetrics(t *testing.T) {
 }
 
 func TestMetricNamesAreGood(t *testing.T) {
-	problems, err := promlint.New(bytes.NewReader(page(t, world()))).Lint()
+	enforced := enforced(t)
+	problems, err := promlint.New(bytes.NewReader(pageWith(t, enforced, applied(enforced)))).Lint()
 	if err != nil {
 		t.Fatal(err)
 	}

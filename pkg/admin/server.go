@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/overland-net/overland/pkg/admin/api"
 	"github.com/overland-net/overland/pkg/agent"
+	"github.com/overland-net/overland/pkg/dataplane"
 )
 
 const (
@@ -47,6 +49,14 @@ type Source interface {
 	Snapshot() (*agent.Snapshot, <-chan struct{})
 }
 
+// Dataplane is how enforcement is doing. It is asked from any goroutine.
+type Dataplane interface {
+	// Ready is why policies are not enforced yet; nil once they are.
+	Ready() error
+	Status() dataplane.Status
+	dataplane.Inspector
+}
+
 // Config is what a Server is told.
 type Config struct {
 	// Socket is the path of the unix socket for root.
@@ -56,6 +66,12 @@ type Config struct {
 	Listen string
 	// Self is what is said of the agent before there is a snapshot.
 	Self agent.Self
+	// Dataplane is what enforces policies; nil: nothing does, and readiness does
+	// not wait for it.
+	Dataplane Dataplane
+	// Opened, if not nil, is called once the socket and the listener are open: no
+	// other agent runs on this node then.
+	Opened func()
 	// Now is the clock by which ages are told; nil: time.Now.
 	Now func() time.Time
 }
@@ -96,6 +112,9 @@ func (s *Server) Run(ctx context.Context) error {
 		s.log.WithField("address", public.Addr().String()).Info("metrics and health are served")
 	}
 	s.log.WithField("socket", s.config.Socket).Info("admin socket is open")
+	if s.config.Opened != nil {
+		s.config.Opened()
+	}
 	return s.serve(ctx, socket.listener, public)
 }
 
@@ -171,17 +190,22 @@ func (s *Server) socketHandler(metrics http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc(api.PathStatus, answer(s, status))
 	mux.HandleFunc(api.PathClusters, answer(s, clusters))
-	mux.HandleFunc(api.PathEndpoints+"/{namespace}/{pod}", answer(s, details))
+	mux.HandleFunc(api.PathEndpoints+"/{namespace}/{name}", answer(s, details))
 	mux.HandleFunc(api.PathEndpoints, s.list(endpoints))
 	mux.HandleFunc(api.PathEvaluate, s.list(evaluate))
+	mux.HandleFunc(api.PathPolicies, answer(s, policies))
+	mux.HandleFunc(api.PathPolicies+"/{namespace}/{name}", limited(s, policyDetails))
+	mux.HandleFunc(api.PathExplain, limited(s, s.explain))
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, notFound("no such path %s: expected %s, %s, %s, %s/NAMESPACE/POD, %s, /metrics, /livez, /readyz or /debug/pprof/",
-			r.URL.Path, api.PathStatus, api.PathClusters, api.PathEndpoints, api.PathEndpoints, api.PathEvaluate))
+		writeError(w, notFound("no such path %s: expected %s, /metrics, /livez, /readyz or /debug/pprof/", r.URL.Path, strings.Join([]string{
+			api.PathStatus, api.PathClusters, api.PathEndpoints, api.PathEndpoints + "/NAMESPACE/POD", api.PathEvaluate,
+			api.PathPolicies, api.PathPolicies + "/NAMESPACE/NAME", api.PathExplain,
+		}, ", ")))
 	})
 	s.health(mux, metrics)
 	return onlyGet(mux)
@@ -200,7 +224,7 @@ func (s *Server) health(mux *http.ServeMux, metrics http.Handler) {
 	mux.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
 		snapshot, _ := s.snapshots.Snapshot()
-		if why := notReady(snapshot); why != "" {
+		if why := notReady(snapshot, s.enforcing()); why != "" {
 			writeText(w, http.StatusServiceUnavailable, why+"\n")
 			return
 		}

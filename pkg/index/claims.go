@@ -33,9 +33,13 @@ func (x *Index) refusal(c *cluster, kind model.Kind, a netip.Addr) model.Refusal
 	switch {
 	case !a.IsValid() || a.Is4In6() || a.Zone() != "":
 		return model.RefusedMalformed // facts have no such addresses
+	case a.IsUnspecified():
+		// Not from the local cluster either: no set of the kernel takes it, so that
+		// who may write one pod's status could hold back everybody's policies.
+		return model.RefusedReservedAddress
 	case c.fact.Local:
 		return ""
-	case a.IsUnspecified() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsMulticast() || a == azureService:
+	case a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsMulticast() || a == azureService:
 		return model.RefusedReservedAddress
 	case x.localRanges.contains(a):
 		return model.RefusedLocalRange

@@ -260,6 +260,23 @@ func TestLocalClaimsAreNotRefusedByRanges_1_5(t *testing.T) {
 	}
 }
 
+// TestNobodyOwnsTheUnspecifiedAddress_1_5: one member that the kernel takes into no
+// set would hold back the rules of all policies.
+func TestNobodyOwnsTheUnspecifiedAddress_1_5(t *testing.T) {
+	for _, a := range []string{"0.0.0.0", "::"} {
+		for _, x := range worlds(west(), pod("west", "p", a)) {
+			x.Track(selector.All())
+			v := x.View()
+			if e, ok := v.Owner(netip.MustParseAddr(a)); ok {
+				t.Errorf("%s is of %s", a, e.Key)
+			}
+			if m, _ := v.Members(selector.All()); m.V4.Len()+m.V6.Len() > 0 {
+				t.Errorf("%s is in a set", a)
+			}
+		}
+	}
+}
+
 // What is judged is judged again when what decides comes and goes.
 func TestClaimsAreJudgedAgain_1_5(t *testing.T) {
 	const a = "10.1.0.1"

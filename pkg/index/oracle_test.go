@@ -104,6 +104,9 @@ func within(a netip.Addr, prefixes []netip.Prefix) bool {
 // ownReason is why a claim of a known cluster is refused whoever else claims the
 // address.
 func (o *oracle) ownReason(e *model.Endpoint, a netip.Addr, localNode *model.Endpoint) (model.RefusalReason, model.Key) {
+	if a.IsUnspecified() {
+		return model.RefusedReservedAddress, model.Key{}
+	}
 	if o.cluster(e.Key.Cluster).Local {
 		return "", model.Key{}
 	}

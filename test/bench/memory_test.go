@@ -127,7 +127,7 @@ func startAgent(b *testing.B, kubeconfig string) (socket string, pid int) {
 	cmd := exec.Command(filepath.Join(filepath.Dir(os.Getenv("OVERLAND_LAB_PROGRAM")), "overland-agent"),
 		"--cluster-name=west", "--node-name=node-1", "--kubeconfig", kubeconfig, "--admin-socket", socket,
 		"--store-dir", filepath.Join(folder, "store"), "--metrics-address=", "--federation-candidate=never",
-		"--pod-cidrs=10.1.0.0/16", "--log-level=warning")
+		"--pod-cidrs=10.1.0.0/16", "--log-level=warning", "--dataplane=none")
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		b.Fatalf("start the agent (`make bench` builds it): %v", err)

@@ -8,22 +8,31 @@ const Version = "admin.overland.dev/v1"
 // DefaultSocket is where the agent listens unless it is told otherwise.
 const DefaultSocket = "/run/overland/admin.sock"
 
-// The paths. An endpoint's details are at PathEndpoints/NAMESPACE/POD.
+// The paths. An endpoint's details are at PathEndpoints/NAMESPACE/POD, those of a
+// policy at PathPolicies/NAMESPACE/NAME.
 const (
 	PathStatus    = "/v1/status"
 	PathClusters  = "/v1/clusters"
 	PathEndpoints = "/v1/endpoints"
 	PathEvaluate  = "/v1/eval"
+	PathPolicies  = "/v1/policies"
+	PathExplain   = "/v1/explain"
 )
 
 // The query parameters of PathEndpoints; those of an endpoint's details are
-// ParamCluster, that of PathEvaluate is ParamExpression.
+// ParamCluster, that of PathEvaluate is ParamExpression. PathPolicies has
+// ParamNamespace, ParamName and ParamAll, PathExplain the last three.
 const (
 	ParamCluster       = "cluster"
 	ParamNamespace     = "namespace"
 	ParamLabelSelector = "labelSelector"
 	ParamKind          = "kind" // KindPod or KindNode
 	ParamExpression    = "expression"
+	ParamName          = "name"
+	ParamAll           = "all" // "true": also those that select no pod of the node
+	ParamSource        = "source"
+	ParamDestination   = "destination"
+	ParamPort          = "port"
 )
 
 // The kinds of answers.
@@ -32,6 +41,9 @@ const (
 	KindClusterList     = "ClusterList"
 	KindEndpointList    = "EndpointList"
 	KindEndpointDetails = "EndpointDetails"
+	KindPolicyList      = "PolicyList"
+	KindPolicyDetails   = "PolicyDetails"
+	KindExplanation     = "Explanation"
 	KindError           = "Error"
 )
 
@@ -92,6 +104,11 @@ type Status struct {
 	InSync        bool       `json:"inSync"`
 	Restored      bool       `json:"restored"`
 	Endpoints     int        `json:"endpoints"` // pods and nodes of all clusters
+	// Ready is what /readyz says; NotReady is why not.
+	Ready    bool   `json:"ready"`
+	NotReady string `json:"notReady,omitempty"`
+	// Dataplane is what enforces policies on this node; absent: nothing does.
+	Dataplane *Dataplane `json:"dataplane,omitempty"`
 	// Clusters are the local one first, then the others by name.
 	Clusters []Cluster `json:"clusters"`
 	// Problems by kind and object.
@@ -242,6 +259,9 @@ type EndpointDetails struct {
 	// Keys is the endpoint as an expression sees it: its labels and all
 	// reserved keys.
 	Keys map[string]string `json:"keys"`
+	// Enforcement is what policies do to it: absent for a pod of another cluster,
+	// whose policies that cluster has, and until this node knows what to enforce.
+	Enforcement *Enforcement `json:"enforcement,omitempty"`
 }
 
 // The codes of errors.

@@ -59,6 +59,13 @@ func TestRequestsAreEscaped(t *testing.T) {
 			return err
 		}, "/v1/endpoints?cluster=c&kind=Pod&labelSelector=a+in+%28b%2Cc%29&namespace=n"},
 		{"expression", func(c *Client) error { _, err := c.Evaluate(t.Context(), "a == 'b' && c"); return err }, "/v1/eval?expression=a+%3D%3D+%27b%27+%26%26+c"},
+		{"policies", func(c *Client) error { _, err := c.Policies(t.Context(), PolicyFilter{}); return err }, "/v1/policies"},
+		{"filtered policies", func(c *Client) error {
+			_, err := c.Policies(t.Context(), PolicyFilter{"n", "p&q", true})
+			return err
+		}, "/v1/policies?all=true&name=p%26q&namespace=n"},
+		{"policy", func(c *Client) error { _, err := c.Policy(t.Context(), "a/b", "c.d"); return err }, "/v1/policies/a%2Fb/c.d"},
+		{"explanation", func(c *Client) error { _, err := c.Explain(t.Context(), "a/b", "fd00::1", "80/udp"); return err }, "/v1/explain?destination=fd00%3A%3A1&port=80%2Fudp&source=a%2Fb"},
 		{"empty expression", func(c *Client) error { _, err := c.Evaluate(t.Context(), ""); return err }, "/v1/eval?expression="},
 	}
 	for _, tt := range tests {

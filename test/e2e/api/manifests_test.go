@@ -100,6 +100,7 @@ var (
 		"get list watch networkpolicies.networking.k8s.io",
 		"get list watch remoteclusters.overland.dev",
 		"update patch remoteclusters.overland.dev/status",
+		"create events.events.k8s.io",
 	}
 	agentHomeRules = []string{
 		"get list watch secrets", "create leases.coordination.k8s.io",

@@ -215,6 +215,9 @@ func linkPath(cfg Config, name, target string) string {
 	return filepath.Join(cfg.Dir, "images", name, strings.ReplaceAll(target[1:], "/", "-"))
 }
 
+// bootID is the id of the node's boot.
+const bootID = "/proc/sys/kernel/random/boot_id"
+
 // kernelMounts is /proc and /sys. What is machine-wide cannot be changed or
 // read from an unprivileged container (the list is the usual one of container
 // runtimes, less what Linux no longer has).
@@ -223,8 +226,11 @@ func kernelMounts(root string, privileged bool) []rootfs.Mount {
 		{Type: "proc", Target: "/proc"},
 		{Type: "sysfs", Target: "/sys", ReadOnly: !privileged},
 	}
+	// What the node covers in its own /proc is as the node has it: there is one
+	// kernel on a real node, and one boot.
+	boot := rootfs.Mount{Source: bootID, Target: bootID, ReadOnly: true}
 	if privileged {
-		return mounts
+		return append(mounts, boot)
 	}
 	// The new file systems exist only once the root is built, so what can be
 	// covered is read off the node's own.
@@ -233,6 +239,7 @@ func kernelMounts(root string, privileged bool) []rootfs.Mount {
 			mounts = append(mounts, rootfs.Mount{Source: root + path, Target: path, ReadOnly: true})
 		}
 	}
+	mounts = append(mounts, boot)
 	for _, path := range []string{"/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list"} {
 		if _, err := os.Stat(path); err == nil {
 			mounts = append(mounts, rootfs.Mount{Source: "/dev/null", Target: path})

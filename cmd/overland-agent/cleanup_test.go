@@ -1,0 +1,88 @@
+package main
+
+import (
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/overland-net/overland/pkg/model"
+	"github.com/overland-net/overland/pkg/node"
+)
+
+// cleanable is a configuration of which node.json is there.
+func cleanable(t *testing.T) Config {
+	t.Helper()
+	dir := t.TempDir()
+	boot := filepath.Join(dir, "boot")
+	if err := os.WriteFile(boot, []byte("b"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := node.Begin(dir, boot, func() ([]model.Interface, error) { return nil, nil }); err != nil {
+		t.Fatal(err)
+	}
+	return Config{AdminSocket: filepath.Join(dir, "admin.sock"), DataplaneConfig: DataplaneConfig{StateDir: dir}}
+}
+
+func remembered(t *testing.T, cfg Config) bool {
+	t.Helper()
+	_, err := os.Stat(filepath.Join(cfg.StateDir, "node.json"))
+	return err == nil
+}
+
+func TestCleanupRemovesAllAndForgetsTheNode(t *testing.T) {
+	cfg, k := cleanable(t), &fakeKernel{}
+	for range 2 {
+		if err := cleanup(t.Context(), cfg, false, opens(k), silent()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if k.removed != 2 || !k.closed || remembered(t, cfg) {
+		t.Errorf("removed %d times, closed %v, remembered %v", k.removed, k.closed, remembered(t, cfg))
+	}
+}
+
+func TestCleanupThatFailsForgetsNothing(t *testing.T) {
+	cfg, k := cleanable(t), &fakeKernel{broken: errors.New("locked")}
+	if err := cleanup(t.Context(), cfg, false, opens(k), silent()); err == nil || !strings.Contains(err.Error(), "locked") {
+		t.Errorf("got %v", err)
+	}
+	if !remembered(t, cfg) {
+		t.Error("the node is forgotten though its kernel is not clean")
+	}
+}
+
+func TestCleanupLeavesARunningAgentAlone(t *testing.T) {
+	cfg, k := cleanable(t), &fakeKernel{}
+	listener, err := net.Listen("unix", cfg.AdminSocket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	if err := cleanup(t.Context(), cfg, false, opens(k), silent()); err == nil || !strings.Contains(err.Error(), "--force") {
+		t.Errorf("got %v", err)
+	}
+	if k.removed != 0 || !remembered(t, cfg) {
+		t.Error("it was cleaned up all the same")
+	}
+	if err := cleanup(t.Context(), cfg, true, opens(k), silent()); err != nil || k.removed != 1 {
+		t.Errorf("with --force: %v, removed %d times", err, k.removed)
+	}
+}
+
+func TestCleanupNeedsNoNames(t *testing.T) {
+	none := environment(nil)
+	cfg, force, err := loadCleanup([]string{"--iptables-backend=nft", "--force"}, none)
+	if err != nil || !force || cfg.IptablesBackend != "nft" || cfg.StateDir != "/var/lib/overland" {
+		t.Errorf("got %+v, %v, %v", cfg, force, err)
+	}
+	for args, want := range map[string]string{
+		"--connmark-mask=0xf": "connmarkMask", "now": `unexpected argument "now"`, "--frce": "unknown flag", "--config=/does/not/exist": "/does/not/exist",
+	} {
+		if _, _, err := loadCleanup([]string{args}, none); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v", args, err)
+		}
+	}
+}
