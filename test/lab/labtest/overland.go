@@ -100,7 +100,7 @@ func (l *Lab) AdminClient(ctx context.Context, node string) (*http.Client, error
 // on a node; 0 if none does.
 func (l *Lab) AgentProcess(t testing.TB, node string) int {
 	t.Helper()
-	root, err := l.nodeRoot(t.Context(), node)
+	root, err := l.nodeRoot(context.WithoutCancel(t.Context()), node) // a cleanup asks too
 	if err != nil {
 		t.Fatal(err)
 	}

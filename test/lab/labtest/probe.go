@@ -32,6 +32,9 @@ const (
 	eventually = 30 * time.Second
 	// sourcesAtOnce is from how many places probes are sent at once.
 	sourcesAtOnce = 8
+	// targetsAtOnce is how many targets one place asks at once: a probe that is
+	// dropped does nothing but wait.
+	targetsAtOnce = 256
 )
 
 // Source is where probes are sent from.
@@ -118,8 +121,14 @@ func Ask(ctx context.Context, from Source, targets ...string) ([]netprobe.Result
 	return ask(ctx, from, probeTimeout, targets)
 }
 
+// AskWithin is Ask with another time for each target's answer. Those that are not
+// answered take as long, all of them together.
+func AskWithin(ctx context.Context, from Source, timeout time.Duration, targets ...string) ([]netprobe.Result, error) {
+	return ask(ctx, from, timeout, targets)
+}
+
 func ask(ctx context.Context, from Source, timeout time.Duration, targets []string) ([]netprobe.Result, error) {
-	args := append([]string{"probe", "--timeout", timeout.String()}, targets...)
+	args := append([]string{"probe", "--timeout", timeout.String(), "--parallel", strconv.Itoa(targetsAtOnce)}, targets...)
 	out, err := from.probe(ctx, args)
 	if err != nil {
 		return nil, fmt.Errorf("probe from %s: %w", from, err)

@@ -91,11 +91,13 @@ func (c *Cluster) KubectlWith(t testing.TB, stdin io.Reader, args ...string) Out
 // status other than 0 is for the caller to judge.
 func (l *Lab) NodeExec(t testing.TB, node string, command ...string) Output {
 	t.Helper()
-	where, err := l.Daemon.NodeNamespaces(t.Context(), node)
+	where, err := l.Daemon.NodeNamespaces(context.WithoutCancel(t.Context()), node)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "/usr/bin/env", command...)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), disturbTimeout) // as in KubectlWith
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/usr/bin/env", command...)
 	cmd.Dir, cmd.Env = "/", []string{nodePath, "HOME=/root"}
 	out, err := run(cmd, where)
 	if err != nil {
@@ -118,7 +120,9 @@ func (l *Lab) MustNodeExec(t testing.TB, node string, command ...string) string 
 // Command runs the lab's own command line, such as "status".
 func (l *Lab) Command(t testing.TB, args ...string) Output {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), filepath.Join(l.dir.Bin(), "lab"), append([]string{"--state", string(l.dir)}, args...)...)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), disturbTimeout) // as in KubectlWith
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(l.dir.Bin(), "lab"), append([]string{"--state", string(l.dir)}, args...)...)
 	out, err := run(cmd, ns.Set{})
 	if err != nil {
 		t.Fatal(err)

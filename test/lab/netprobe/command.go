@@ -66,15 +66,15 @@ func Command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
-		RunE:          func(*cobra.Command, []string) error { return errors.New("want serve or probe") },
+		RunE:          func(*cobra.Command, []string) error { return errors.New("want serve, probe or flow") },
 	}
-	cmd.AddCommand(serveCommand(), probeCommand())
+	cmd.AddCommand(serveCommand(), probeCommand(), flowCommand())
 	return cmd
 }
 
 func serveCommand() *cobra.Command {
 	var cfg ServeConfig
-	var tcp, udp, sctp, http []uint
+	var tcp, udp, sctp, http, flow []uint
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Answer every request with what was seen of it, until SIGTERM",
@@ -83,7 +83,7 @@ func serveCommand() *cobra.Command {
 			for _, p := range []struct {
 				from []uint
 				to   *[]uint16
-			}{{tcp, &cfg.TCP}, {udp, &cfg.UDP}, {sctp, &cfg.SCTP}, {http, &cfg.HTTP}} {
+			}{{tcp, &cfg.TCP}, {udp, &cfg.UDP}, {sctp, &cfg.SCTP}, {http, &cfg.HTTP}, {flow, &cfg.Flow}} {
 				for _, port := range p.from {
 					if port < 1 || port > 65535 {
 						return fmt.Errorf("port %d is not from 1 to 65535", port)
@@ -91,8 +91,8 @@ func serveCommand() *cobra.Command {
 					*p.to = append(*p.to, uint16(port))
 				}
 			}
-			if len(tcp)+len(udp)+len(sctp)+len(http) == 0 {
-				return errors.New("nothing to serve: want --tcp, --udp, --sctp or --http")
+			if len(tcp)+len(udp)+len(sctp)+len(http)+len(flow) == 0 {
+				return errors.New("nothing to serve: want --tcp, --udp, --sctp, --http or --flow")
 			}
 			if cfg.Name == "" {
 				name, err := os.Hostname()
@@ -109,6 +109,7 @@ func serveCommand() *cobra.Command {
 	flags.UintSliceVar(&udp, "udp", nil, "UDP ports: one JSON line for each datagram")
 	flags.UintSliceVar(&sctp, "sctp", nil, "SCTP ports: INIT-ACK for each INIT (needs root)")
 	flags.UintSliceVar(&http, "http", nil, "HTTP ports: /healthz, and the JSON line at /")
+	flags.UintSliceVar(&flow, "flow", nil, "ports of long flows, TCP and UDP: see the command flow")
 	flags.StringVar(&cfg.Name, "name", "", "this server's name in its answers (default: the host's)")
 	return cmd
 }

@@ -37,6 +37,7 @@ type ServeConfig struct {
 	UDP  []uint16
 	SCTP []uint16 // needs root
 	HTTP []uint16 // /healthz is 200 and empty, / is a Reply
+	Flow []uint16 // flows of every Mode, over TCP and UDP
 }
 
 // Server is a set of open sockets. Listen makes one.
@@ -58,7 +59,7 @@ func Listen(cfg ServeConfig, log *logrus.Entry) (*Server, error) {
 	for _, group := range []struct {
 		ports  []uint16
 		listen func(port uint16) error
-	}{{cfg.TCP, s.listenTCP}, {cfg.UDP, s.listenUDP}, {cfg.HTTP, s.listenHTTP}} {
+	}{{cfg.TCP, s.listenTCP}, {cfg.UDP, s.listenUDP}, {cfg.HTTP, s.listenHTTP}, {cfg.Flow, s.listenFlow}} {
 		for _, port := range group.ports {
 			if err := group.listen(port); err != nil {
 				s.close()
@@ -73,7 +74,7 @@ func Listen(cfg ServeConfig, log *logrus.Entry) (*Server, error) {
 		}
 	}
 	log.WithFields(logrus.Fields{
-		"name": cfg.Name, "tcp": cfg.TCP, "udp": cfg.UDP, "sctp": cfg.SCTP, "http": cfg.HTTP,
+		"name": cfg.Name, "tcp": cfg.TCP, "udp": cfg.UDP, "sctp": cfg.SCTP, "http": cfg.HTTP, "flow": cfg.Flow,
 	}).Info("serving")
 	return s, nil
 }
