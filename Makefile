@@ -145,7 +145,7 @@ fuzz: root ## * every fuzz target for FUZZTIME (10s) each
 .PHONY: test-long
 test-long: test lint-kube ## * test, then the slow ones: unit tests 5 times in random order, random worlds, each fuzz target for a minute
 	$(call stage,unit tests in random order)
-	go test -count=5 -shuffle=on $$($(LIST_UNIT))
+	go test -count=5 -shuffle=on -timeout 60m $$($(LIST_UNIT))
 	$(call stage,random worlds)
 	seed=$$RANDOM; echo "OVERLAND_E2E_SEED=$$seed"; OVERLAND_E2E_SEED=$$seed OVERLAND_E2E_WORLDS=$(WORLDS) OVERLAND_LAB_PROGRAM=$(CURDIR)/bin/lab \
 	  go test ./test/e2e/policy -run Random -count=1 -vet=off -timeout 60m

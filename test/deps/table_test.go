@@ -178,6 +178,7 @@ func importTable() Table {
 		"test/e2e/api":       {},
 		"test/e2e/lifecycle": {},
 		"test/e2e/identity":  {},
+		"test/e2e/policy":    {},
 		"test/bench":         {},
 		"test/equivalence":   {},
 	}
