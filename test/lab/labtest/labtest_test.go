@@ -75,7 +75,7 @@ func fake(name string) Source {
 			return Output{}, errors.New("no such place")
 		}
 		var b strings.Builder
-		for _, target := range args[3:] {
+		for _, target := range args[5:] {
 			odd := strings.ContainsAny(target[len(target)-1:], "13579")
 			fmt.Fprintf(&b, `{"target":%q,"ok":%v,"kind":"timeout","server":"s"}`+"\n", target, odd)
 		}
