@@ -312,7 +312,7 @@ func TestStaleFactsAreNotUsedAfterARestart_3_3(t *testing.T) {
 	second.Facts(remotes(old, remote("texas", 2)))
 	s := second.until("canada is dropped", func(s *Snapshot) bool {
 		c, _ := s.Cluster("canada")
-		return restored("texas")(s) && c.Fact.StaleAfter > 0 && c.Counts.Pods == 0 && !c.Restored
+		return restored("texas")(s) && c.Fact != nil && c.Fact.StaleAfter > 0 && c.Counts.Pods == 0 && !c.Restored
 	})
 	wantPods(t, s, "texas", "demo/a", "demo/b")
 }
