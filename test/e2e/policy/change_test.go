@@ -102,7 +102,7 @@ func tighten(s *scene, closing, staying []flow, membersOnly bool, change func())
 	closingFlows := s.client.StartFlows(s.t, pace, urls(closing)...)
 	stayingFlows := s.client.StartFlows(s.t, pace, urls(staying)...)
 	s.awaitPackets(m, both)
-	tracked := s.tracked()
+	tracked := s.settled()
 	before := map[string]api.DataplaneTotals{}
 	for _, node := range nodes() {
 		before[node] = agentStatus(s.t, node).Dataplane.Totals

@@ -170,6 +170,30 @@ func (s *scene) tracked() map[string]string {
 	return found
 }
 
+// settled are the tracked connections once none of them is another one than a
+// moment before: those that began before kube-proxy knew their Service are
+// tracked anew.
+func (s *scene) settled() map[string]string {
+	s.t.Helper()
+	const moment, attempts = 1500 * time.Millisecond, 10
+	before := s.tracked()
+	for range attempts {
+		time.Sleep(moment)
+		now := s.tracked()
+		same := true
+		for c, id := range before {
+			same = same && (now[c] == id || now[c] == "")
+		}
+		if same {
+			return now
+		}
+		s.t.Logf("connections are tracked anew: %d before, %d now", len(before), len(now))
+		before = now
+	}
+	s.t.Fatal("the tracked connections do not settle")
+	return nil
+}
+
 func connection(protocol, sourcePort, destination string) string {
 	return protocol + " from port " + sourcePort + " to " + destination
 }
