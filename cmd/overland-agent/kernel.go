@@ -37,9 +37,14 @@ func openIptables(cfg Config, log *logrus.Entry) func(context.Context) (kernel, 
 		log.WithFields(logrus.Fields{
 			"backend": info.Backend, "why": info.Why, "version": info.Version, "ipv6": info.IPv6, "missing": info.Missing,
 		}).Info("the kernel has what the iptables dataplane needs")
-		dp := iptables.New(iptables.Config{Mask: mask, Prefix: podInterfaces, IPv6: info.IPv6}, system, log)
-		return iptablesKernel{dp, system}, nil
+		return iptablesKernel{iptables.New(iptablesConfig(mask, info), system, log), system}, nil
 	}
+}
+
+// iptablesConfig is for a kernel as it was found: a rule that asks for what is
+// missing would fail the transaction of all the others.
+func iptablesConfig(mask uint32, info iptables.Info) iptables.Config {
+	return iptables.Config{Mask: mask, Prefix: podInterfaces, IPv6: info.IPv6, Missing: info.Missing}
 }
 
 // Holds implements kernel.
