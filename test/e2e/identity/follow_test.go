@@ -146,5 +146,5 @@ func TestIdentityNewRemotePodsAppearOnEveryNode(t *testing.T) {
 }
 
 func evaluate(ctx context.Context, node, expression string) (api.EndpointList, error) {
-	return ask[api.EndpointList](ctx, node, api.PathEvaluate+"?"+query(api.ParamExpression, expression))
+	return labtest.AskAgent[api.EndpointList](ctx, lab, node, api.PathEvaluate+"?"+query(api.ParamExpression, expression))
 }

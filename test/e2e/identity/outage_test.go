@@ -155,7 +155,7 @@ func TestIdentityAnAgentKilledDuringAnOutageStartsFromItsStore_3_3(t *testing.T)
 	}
 	kill(t, "west/node-1")
 	until(t, "the agent to be in sync with its own cluster", func(ctx context.Context) (string, bool) {
-		s, err := ask[api.Status](ctx, "west/node-1", api.PathStatus)
+		s, err := labtest.AskAgent[api.Status](ctx, lab, "west/node-1", api.PathStatus)
 		if err != nil {
 			return err.Error(), false
 		}
@@ -203,7 +203,7 @@ func TestIdentityAnAgentKilledWithoutItsAPIServerStartsFromItsStore_3_3(t *testi
 		diff := cmp.Diff(before, after)
 		return diff, diff == ""
 	})
-	s, err := ask[api.Status](t.Context(), "west/node-1", api.PathStatus)
+	s, err := labtest.AskAgent[api.Status](t.Context(), lab, "west/node-1", api.PathStatus)
 	if err != nil || s.State != api.AgentRestored || !s.Restored {
 		t.Errorf("the agent's state is %q, %v", s.State, err)
 	}

@@ -2,11 +2,8 @@ package identity
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -100,35 +97,9 @@ func own(labels map[string]string) map[string]string {
 	return kept
 }
 
-// ask gets a path of the admin socket of a node's agent.
-func ask[T any](ctx context.Context, node, path string) (T, error) {
-	var answer T
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
-	if err != nil {
-		return answer, err
-	}
-	client, err := lab.AdminClient(ctx, node)
-	if err != nil {
-		return answer, err
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return answer, err
-	}
-	defer func() { _ = response.Body.Close() }() // read to the end below
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		return answer, err
-	}
-	if response.StatusCode != http.StatusOK {
-		return answer, fmt.Errorf("%s: %s: %s", path, response.Status, text)
-	}
-	return answer, json.Unmarshal(text, &answer)
-}
-
 // snapshot is what the agent of a node knows.
 func snapshot(ctx context.Context, node string) (world, error) {
-	list, err := ask[api.EndpointList](ctx, node, api.PathEndpoints)
+	list, err := labtest.AskAgent[api.EndpointList](ctx, lab, node, api.PathEndpoints)
 	if err != nil {
 		return nil, err
 	}
@@ -200,7 +171,7 @@ func untilTruth(t *testing.T, of ...string) {
 
 // clusterOn is what a node's agent says of a cluster.
 func clusterOn(ctx context.Context, node, cluster string) (api.Cluster, error) {
-	list, err := ask[api.ClusterList](ctx, node, api.PathClusters)
+	list, err := labtest.AskAgent[api.ClusterList](ctx, lab, node, api.PathClusters)
 	if err != nil {
 		return api.Cluster{}, err
 	}

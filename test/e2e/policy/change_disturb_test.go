@@ -89,7 +89,7 @@ func enforcedAgain(t *testing.T) {
 	t.Helper()
 	for _, node := range nodes() {
 		waitUntil(t, "enforcement on "+node, func(ctx context.Context) (string, bool) {
-			s, err := askAgent[api.Status](ctx, node, api.PathStatus)
+			s, err := labtest.AskAgent[api.Status](ctx, lab, node, api.PathStatus)
 			if err != nil || s.Dataplane == nil {
 				return fmt.Sprint(err), false
 			}

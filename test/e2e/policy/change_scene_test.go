@@ -2,10 +2,7 @@ package policy
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -180,38 +177,12 @@ func (s *scene) viaServices(modes int, servers ...string) []flow {
 	return flows
 }
 
-// askAgent gets a path of the admin socket of a node's agent.
-func askAgent[T any](ctx context.Context, node, path string) (T, error) {
-	var answer T
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
-	if err != nil {
-		return answer, err
-	}
-	client, err := lab.AdminClient(ctx, node)
-	if err != nil {
-		return answer, err
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return answer, err
-	}
-	defer func() { _ = response.Body.Close() }() // read to the end below
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		return answer, err
-	}
-	if response.StatusCode != http.StatusOK {
-		return answer, fmt.Errorf("%s: %s: %s", path, response.Status, text)
-	}
-	return answer, json.Unmarshal(text, &answer)
-}
-
 // agentStatus is the status of a node, with its dataplane.
 func agentStatus(t *testing.T, node string) api.Status {
 	t.Helper()
 	var last api.Status
 	waitUntil(t, "the status of "+node, func(ctx context.Context) (string, bool) {
-		s, err := askAgent[api.Status](ctx, node, api.PathStatus)
+		s, err := labtest.AskAgent[api.Status](ctx, lab, node, api.PathStatus)
 		last = s
 		return fmt.Sprint(err), err == nil && s.Dataplane != nil
 	})
@@ -240,7 +211,7 @@ func waitForces(t *testing.T) {
 	t.Helper()
 	for _, node := range nodes() {
 		waitUntil(t, "enforcement on "+node, func(ctx context.Context) (string, bool) {
-			s, err := askAgent[api.Status](ctx, node, api.PathStatus)
+			s, err := labtest.AskAgent[api.Status](ctx, lab, node, api.PathStatus)
 			if err != nil || s.Dataplane == nil {
 				return fmt.Sprint(err), false
 			}
@@ -258,7 +229,7 @@ func explanations(ctx context.Context, node string, from, to *labtest.Pod) ([]ap
 		query := url.Values{
 			api.ParamSource: {from.Address(family).String()}, api.ParamDestination: {to.Address(family).String()}, api.ParamPort: {"7001/TCP"},
 		}
-		x, err := askAgent[api.Explanation](ctx, node, api.PathExplain+"?"+query.Encode())
+		x, err := labtest.AskAgent[api.Explanation](ctx, lab, node, api.PathExplain+"?"+query.Encode())
 		if err != nil {
 			return nil, err
 		}

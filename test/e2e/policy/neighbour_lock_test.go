@@ -65,7 +65,7 @@ func TestPolicyALockHeldByAnotherKeepsTheLastStateAndIsSaid(t *testing.T) {
 	})
 	s.police(west(), scenePolicy("closed", ingressFrom("is: closed", "{podSelector: {matchLabels: {role: client}}}")))
 	waitUntil(t, "the error to be said", func(ctx context.Context) (string, bool) {
-		status, err := askAgent[api.Status](ctx, node, api.PathStatus)
+		status, err := labtest.AskAgent[api.Status](ctx, lab, node, api.PathStatus)
 		if err != nil || status.Dataplane == nil {
 			return fmt.Sprint(err), false
 		}

@@ -102,7 +102,7 @@ func TestPolicyAHookThatAnotherProgramMovesIsPutBackAndSaid(t *testing.T) {
 	// The Problem is there until the hooks are looked at again; what was mended
 	// stays in the status.
 	waitUntil(t, "it to be said", func(ctx context.Context) (string, bool) {
-		status, err := askAgent[api.Status](ctx, node, api.PathStatus)
+		status, err := labtest.AskAgent[api.Status](ctx, lab, node, api.PathStatus)
 		if err != nil || status.Dataplane == nil {
 			return fmt.Sprint(err), false
 		}

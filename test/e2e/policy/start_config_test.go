@@ -157,7 +157,7 @@ func (s *scene) limited(t *testing.T, spec string) {
 		here.servers[name] = p
 	}
 	waitUntil(t, "the Problem to be shown", func(ctx context.Context) (string, bool) {
-		status, err := askAgent[api.Status](ctx, pod.NodePath(), api.PathStatus)
+		status, err := labtest.AskAgent[api.Status](ctx, lab, pod.NodePath(), api.PathStatus)
 		if err != nil {
 			return err.Error(), false
 		}

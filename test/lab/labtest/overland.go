@@ -2,7 +2,9 @@ package labtest
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -94,6 +96,32 @@ func (l *Lab) AdminClient(ctx context.Context, node string) (*http.Client, error
 			return new(net.Dialer).DialContext(ctx, "unix", root+adminSocket)
 		},
 	}}, nil
+}
+
+// AskAgent gets a path of the admin socket of a node's agent.
+func AskAgent[T any](ctx context.Context, l *Lab, node, path string) (T, error) {
+	var answer T
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
+	if err != nil {
+		return answer, err
+	}
+	client, err := l.AdminClient(ctx, node)
+	if err != nil {
+		return answer, err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return answer, err
+	}
+	defer func() { _ = response.Body.Close() }() // read to the end below
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return answer, err
+	}
+	if response.StatusCode != http.StatusOK {
+		return answer, fmt.Errorf("%s: %s: %s", path, response.Status, text)
+	}
+	return answer, json.Unmarshal(text, &answer)
 }
 
 // AgentProcess is the process id, as the machine sees it, of the agent that runs

@@ -19,21 +19,9 @@ import (
 
 // listenFlow serves flows of every mode on a port, over TCP and UDP.
 func (s *Server) listenFlow(port uint16) error {
-	l, err := listenStream(port)
-	if err != nil {
-		return fmt.Errorf("listen for flows on TCP port %d: %w", port, err)
+	if err := s.acceptTCP(port, s.serveFlow); err != nil {
+		return err
 	}
-	s.add(l, func() error {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return fmt.Errorf("accept flows on TCP port %d: %w", port, err)
-			}
-			if s.track(conn) {
-				go s.serveFlow(conn)
-			}
-		}
-	})
 	return bothFamilies(func(v6 bool) error {
 		network := "udp4"
 		if v6 {

@@ -123,7 +123,10 @@ func listenStream(port uint16) (net.Listener, error) {
 	return config.Listen(context.Background(), "tcp", ":"+strconv.Itoa(int(port)))
 }
 
-func (s *Server) listenTCP(port uint16) error {
+func (s *Server) listenTCP(port uint16) error { return s.acceptTCP(port, s.serveTCP) }
+
+// acceptTCP serves each connection to a port.
+func (s *Server) acceptTCP(port uint16, serve func(net.Conn)) error {
 	l, err := listenStream(port)
 	if err != nil {
 		return fmt.Errorf("listen on TCP port %d: %w", port, err)
@@ -135,7 +138,7 @@ func (s *Server) listenTCP(port uint16) error {
 				return fmt.Errorf("accept on TCP port %d: %w", port, err)
 			}
 			if s.track(conn) {
-				go s.serveTCP(conn)
+				go serve(conn)
 			}
 		}
 	})
