@@ -11,6 +11,8 @@ const (
 	KindNamespace
 	KindPolicy
 	KindCluster
+	KindService
+	KindEndpointSlice
 )
 
 // String is the name that people know.
@@ -26,6 +28,10 @@ func (k Kind) String() string {
 		return "NetworkPolicy"
 	case KindCluster:
 		return "Cluster"
+	case KindService:
+		return "Service"
+	case KindEndpointSlice:
+		return "EndpointSlice"
 	}
 	return "Unknown"
 }
@@ -72,8 +78,8 @@ func PolicyKey(cluster, namespace, name string) Key {
 	return Key{Kind: KindPolicy, Cluster: cluster, Namespace: namespace, Name: name}
 }
 
-// Fact is one of *Endpoint, *Namespace, *Policy and *Cluster. A fact that has
-// been handed on is never changed.
+// Fact is one of *Endpoint, *Namespace, *Policy, *Cluster, *Service and
+// *EndpointSlice. A fact that has been handed on is never changed.
 type Fact interface {
 	// FactKey is the key of the fact.
 	FactKey() Key

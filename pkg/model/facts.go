@@ -82,6 +82,13 @@ type Cluster struct {
 	StaleAfter time.Duration
 	// EndpointLimit is how many endpoints are taken at most; 0 = no limit.
 	EndpointLimit int
+	// SpareAfter and ServicesStaleAfter are how long without contact its
+	// endpoints of federated Services become spare, and are withdrawn; the
+	// latter 0 = never (semantics 4.9).
+	SpareAfter, ServicesStaleAfter time.Duration
+	// ExternalAddresses: addresses of its EndpointSlices need not be of its pods
+	// and nodes (semantics 4.5).
+	ExternalAddresses bool
 	// InContact: its API server answers. What is claimed by a cluster in
 	// contact wins over what a stale one claims.
 	InContact bool
