@@ -141,7 +141,7 @@ func tighten(s *scene, closing, staying []flow, membersOnly bool, change func())
 	reports := stayingFlows.Stop()
 	for _, f := range staying {
 		c := connection(protocolOf(f.mode), strconv.Itoa(int(reports[f.url()].Local.Port())), f.address.String())
-		if now[c] == "" || now[c] != tracked[c] {
+		if now[c].id == "" || now[c].id != tracked[c].id {
 			s.t.Errorf("%s: the tracked connection was %q and is %q", f, tracked[c], now[c])
 		}
 	}

@@ -155,25 +155,28 @@ func steady(m netprobe.Mode) []string {
 }
 
 // tracked are the connections to Services and pods as the client's node tracks
-// them: by protocol, source port and destination, the kernel's number of each. A
-// connection that was lost and found again has another one.
-func (s *scene) tracked() map[string]string {
+// them, by protocol, source port and destination.
+func (s *scene) tracked() map[string]tracking {
 	s.t.Helper()
-	found := map[string]string{}
-	entry := regexp.MustCompile(`(?m)^(\w+) .*?dst=(\S+) sport=(\d+) .*\bid=(\d+)`)
+	found := map[string]tracking{}
+	entry := regexp.MustCompile(`(?m)^(\w+) .*?dst=(\S+) sport=(\d+) .*\bid=(\d+).*`)
 	for family, name := range map[int]string{4: "ipv4", 6: "ipv6"} {
 		out := lab.MustNodeExec(s.t, s.client.NodePath(), "conntrack", "-L", "-o", "id", "-f", name, "--orig-src", s.client.Address(family).String())
 		for _, e := range entry.FindAllStringSubmatch(out, -1) {
-			found[connection(e[1], e[3], e[2])] = e[4]
+			found[connection(e[1], e[3], e[2])] = tracking{e[4], e[0]}
 		}
 	}
 	return found
 }
 
+// tracking is how the kernel tracks a connection: its number, and all it says. A
+// connection that was lost and found again has another number.
+type tracking struct{ id, text string }
+
 // settled are the tracked connections once none of them is another one than a
 // moment before: those that began before kube-proxy knew their Service are
 // tracked anew.
-func (s *scene) settled() map[string]string {
+func (s *scene) settled() map[string]tracking {
 	s.t.Helper()
 	const moment, attempts = 1500 * time.Millisecond, 10
 	before := s.tracked()
@@ -181,8 +184,8 @@ func (s *scene) settled() map[string]string {
 		time.Sleep(moment)
 		now := s.tracked()
 		same := true
-		for c, id := range before {
-			same = same && (now[c] == id || now[c] == "")
+		for c, was := range before {
+			same = same && (now[c].id == was.id || now[c].id == "")
 		}
 		if same {
 			return now

@@ -100,6 +100,10 @@ func (k *Cluster) controllerManager() Process {
 		"--service-cluster-ip-range=" + topology.JoinPrefixes(k.Services),
 		"--allocate-node-cidrs=false", // Azure CNI gives pods their addresses
 		"--leader-elect=false",
+		// Twice the usual time: a node whose lease could not be renewed because
+		// the API server was down, on a busy machine, has not failed, and its pods
+		// are not to lose their places in Services.
+		"--node-monitor-grace-period=100s",
 		"--cert-dir=" + filepath.Join(k.dir, "pki"),
 	}}
 }
