@@ -191,9 +191,9 @@ func (d *Dataplane) removeRules(ctx context.Context, f desired.Family) error {
 }
 
 // removeSets waits for sets that are still in use: nf_tables lets go of them
-// some milliseconds after the rules are gone.
+// some milliseconds after the rules are gone, on a busy machine seconds.
 func (d *Dataplane) removeSets(ctx context.Context) error {
-	const tries, wait = 10, 50 * time.Millisecond
+	const tries, wait = 100, 50 * time.Millisecond
 	for try := 1; ; try++ {
 		headers, err := d.kernel.Sets(ctx)
 		if err != nil {
