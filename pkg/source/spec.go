@@ -153,12 +153,16 @@ func ranges(texts []string) []netip.Prefix {
 
 // config is what a Cluster is told.
 func (p *plan) config(m *MeshConfig, accept func(uid string) verdict) *config {
-	return &config{
-		name: p.fact.Name, connect: p.credentials.Config, expire: p.credentials.Expire, issued: p.credentials.Issued,
+	c := &config{
+		name: p.fact.Name, services: m.Services, connect: p.credentials.Config, expire: p.credentials.Expire, issued: p.credentials.Issued,
 		namespaces: p.namespaces, selector: p.selector,
 		limit: p.connection.limit, labelBytes: p.connection.labelBytes, staleAfter: p.connection.staleAfter,
 		agentNamespace: m.Namespace, timing: m.Timing, accept: accept,
 	}
+	if m.Services {
+		c.staleAfter = 0 // it is about identities; of Services nothing is dropped
+	}
+	return c
 }
 
 // sameFact tells whether two Cluster facts say the same.
