@@ -108,9 +108,42 @@ func TestTheRemoteAccountMayReadNothingElse_1_2(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"pods", "namespaces", "nodes"}, Verbs: []string{"get", "list", "watch"}}}
+	read := []string{"get", "list", "watch"}
+	want := []rbacv1.PolicyRule{
+		{APIGroups: []string{""}, Resources: []string{"pods", "namespaces", "nodes", "services"}, Verbs: read},
+		{APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, Verbs: read},
+	}
 	if d := cmp.Diff(want, role.Rules); d != "" {
 		t.Error(d)
+	}
+}
+
+// TestConnectAgainGrantsWhatAnEarlierVersionDidNot_4_5: the role of an earlier
+// version knows no Services.
+func TestConnectAgainGrantsWhatAnEarlierVersionDidNot_4_5(t *testing.T) {
+	p := newPair(t)
+	if err := p.connect(waiting()); err != nil {
+		t.Fatal(err)
+	}
+	state := p.state(t)
+	roles := p.canada.kube.RbacV1().ClusterRoles()
+	role, err := roles.Get(t.Context(), "overland-remote-west", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	role.Rules = []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"pods", "namespaces", "nodes"}, Verbs: []string{"get", "list", "watch"}}}
+	if _, err := roles.Update(t.Context(), role, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	p.log.Reset()
+	if err := p.connect(waiting()); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(state, p.state(t)); d != "" {
+		t.Errorf("(-new +connected again)\n%s", d)
+	}
+	if !strings.Contains(p.log.String(), "updated    ClusterRole overland-remote-west") {
+		t.Errorf("it says\n%s", p.log.String())
 	}
 }
 

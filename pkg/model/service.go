@@ -24,7 +24,9 @@ const (
 	LabelRemoteClusterNameTigeraWWW = "federation.www.tigera.io/remoteClusterName"
 )
 
-// Service is a Service object, as far as federation needs it.
+// Service is a Service object, as far as federation needs it. Of a remote
+// cluster, there are only those that may back a federated Service: not External,
+// not Federated.
 type Service struct {
 	Key Key // of KindService
 	UID UID
@@ -34,8 +36,9 @@ type Service struct {
 	Labels Labels
 	// Created in Unix seconds, by the clock of its own cluster.
 	Created int64
-	// Annotations are those whose keys are declared above, nil if there are
-	// none; a value longer than selector.MaxLength is cut behind it.
+	// Annotations are those whose keys are declared above, of a local Service
+	// only, nil if there are none; a value longer than selector.MaxLength is cut
+	// behind it.
 	Annotations map[string]string
 	// Selecting: spec.selector is not empty. External: type ExternalName.
 	// Headless: clusterIP None.
@@ -77,8 +80,10 @@ type ServiceCondition struct {
 	LastTransition                int64 // Unix seconds
 }
 
-// EndpointSlice is an EndpointSlice object as its author wrote it: nothing in it
-// has been checked but that it can be read.
+// EndpointSlice is an EndpointSlice object of a Service as its author wrote it:
+// nothing in it has been checked but that it can be read. A text that is longer
+// than it may be is cut, and still longer than that. Of a remote cluster, those
+// that are managed by a federation of Services are left out.
 type EndpointSlice struct {
 	Key Key // of KindEndpointSlice
 	UID UID

@@ -15,21 +15,52 @@ func (c cost) minus(d cost) cost { return cost{c.objects - d.objects, c.bytes - 
 
 // costOf is what a fact takes beyond its fixed size, and one object.
 func costOf(f model.Fact) cost {
-	const address, port = 24, 24 // sizes in memory
+	const address, port, text = 24, 24, 16 // sizes in memory
 	c := cost{objects: 1}
 	switch f := f.(type) {
 	case *model.Endpoint:
 		c.bytes = len(f.Key.Name) + len(f.Labels.Encoded()) + address*len(f.Addresses) + port*len(f.Ports)
 	case *model.Namespace:
 		c.bytes = len(f.Key.Name) + len(f.Labels.Encoded())
+	case *model.Service:
+		c.bytes = len(f.Key.Name) + len(f.Labels.Encoded())
+		for _, p := range f.Ports {
+			c.bytes += port + text + len(p.Name) + len(p.AppProtocol)
+		}
+		for key, value := range f.Annotations {
+			c.bytes += 2*text + len(key) + len(value)
+		}
+	case *model.EndpointSlice:
+		// Each of its endpoints counts: slices may have one or a thousand.
+		c.objects = max(1, len(f.Endpoints))
+		c.bytes = len(f.Key.Name) + len(f.Service) + len(f.ManagedBy) + len(f.AddressType)
+		for _, p := range f.Ports {
+			c.bytes += port + 2*text + len(p.Name) + len(p.Protocol) + len(p.AppProtocol)
+		}
+		for i := range f.Endpoints {
+			c.bytes += bytesOf(&f.Endpoints[i])
+		}
 	}
 	return c
+}
+
+// bytesOf is what an endpoint of an EndpointSlice takes.
+func bytesOf(e *model.SliceEndpoint) int {
+	const endpoint, text = 144, 16 // sizes in memory
+	n := endpoint + len(e.Hostname) + len(e.Node) + len(e.Zone) +
+		len(e.Target.Kind) + len(e.Target.Namespace) + len(e.Target.Name) + len(e.Target.UID)
+	for _, a := range e.Addresses {
+		n += text + len(a)
+	}
+	return n
 }
 
 // budget bounds what one cluster may have known of it. It is safe for concurrent
 // use.
 type budget struct {
 	limit cost // objects 0: no limit
+	// objects and bytes are words for people: of what there is a limit.
+	objects, bytes string
 
 	mu   sync.Mutex
 	used cost
@@ -37,6 +68,10 @@ type budget struct {
 	// same before; pending is all of it.
 	listing map[*feed]cost
 	pending cost
+}
+
+func newBudget(c *config, objects, bytes string) *budget {
+	return &budget{limit: cost{c.limit, c.bytesLimit()}, objects: objects, bytes: bytes}
 }
 
 // swap takes want in the place of what have took; false, and nothing is changed,
@@ -88,5 +123,6 @@ func (b *budget) holds(c cost) bool {
 
 func (b *budget) failure() *Failure {
 	return failure(model.ReasonTooLarge,
-		"it has more than the %d endpoints, or %d MiB of labels, that spec.limits.endpoints allows: raise it, or import fewer namespaces", b.limit.objects, b.limit.bytes>>20)
+		"it has more than the %d %s, or %d MiB of %s, that spec.limits.endpoints allows: raise it, or import fewer namespaces",
+		b.limit.objects, b.objects, b.limit.bytes>>20, b.bytes)
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // Cluster reads one API server: its pods, namespaces and nodes and, of the local
-// one, its network policies.
+// one, its network policies; or its Services and EndpointSlices alone.
 type Cluster struct {
 	cfg    *config
 	sink   Sink
@@ -27,15 +27,25 @@ type Cluster struct {
 // cfg are the agent's own and fine. The Cluster fact of the local cluster is not
 // this package's matter.
 func NewLocal(name string, cfg *rest.Config, sink Sink) *Cluster {
-	c := &config{name: name, local: true, connect: cfg, agentNamespace: DefaultNamespace}
-	return newCluster(c, sink, newReporter(name, Timing{}.withDefaults(), sink))
+	return newLocal(&config{name: name, connect: cfg}, sink)
+}
+
+// NewLocalServices reads the Services and EndpointSlices of the local cluster, and
+// nothing else, likewise. In sync, both have been listed.
+func NewLocalServices(name string, cfg *rest.Config, sink Sink) *Cluster {
+	return newLocal(&config{name: name, connect: cfg, services: true}, sink)
+}
+
+func newLocal(c *config, sink Sink) *Cluster {
+	c.local, c.agentNamespace = true, DefaultNamespace
+	return newCluster(c, sink, newReporter(c.name, Timing{}.withDefaults(), sink))
 }
 
 func newCluster(cfg *config, sink Sink, report *reporter) *Cluster {
 	cfg.timing = cfg.timing.withDefaults()
 	c := &Cluster{cfg: cfg, sink: sink, report: report, gathers: map[model.Kind]*gather{}, again: make(chan struct{}, 1)}
 	if len(cfg.namespaces) > 0 {
-		for _, kind := range []model.Kind{model.KindPod, model.KindNamespace} {
+		for _, kind := range append(cfg.kinds(), model.KindNamespace) {
 			c.gathers[kind] = newGather(sink, cfg.name, kind, cfg.namespaces)
 		}
 	}

@@ -32,6 +32,14 @@ func kindOf(name string) (kind model.Kind, list bool) {
 		return model.KindPolicy, false
 	case "NetworkPolicyList":
 		return model.KindPolicy, true
+	case "Service":
+		return model.KindService, false
+	case "ServiceList":
+		return model.KindService, true
+	case "EndpointSlice":
+		return model.KindEndpointSlice, false
+	case "EndpointSliceList":
+		return model.KindEndpointSlice, true
 	}
 	return 0, false
 }
@@ -103,7 +111,7 @@ func (c converter) list(raw []byte) (*itemList, error) {
 	if err != nil {
 		return nil, err
 	}
-	list := &itemList{Items: make([]*item, 0, len(l.items))}
+	list := &itemList{Items: make([]*item, 0, len(l.items)), kind: c.kind}
 	list.ResourceVersion, list.Continue = l.version, l.next
 	for _, message := range l.items {
 		list.Items = append(list.Items, c.convert(message))

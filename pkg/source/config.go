@@ -5,6 +5,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/rest"
+
+	"github.com/overland-net/overland/pkg/model"
 )
 
 // DefaultNamespace is the agent's namespace in every cluster.
@@ -17,6 +19,8 @@ const systemNamespace = "kube-system"
 type config struct {
 	name  string
 	local bool
+	// services: Services and EndpointSlices are read, instead of all else.
+	services bool
 	// connect is how; a copy of it gets a client of this cluster alone.
 	connect *rest.Config
 	// expire and issued are those of the credentials; zero if unknown.
@@ -25,8 +29,9 @@ type config struct {
 	// them by labels, unless nil.
 	namespaces []string
 	selector   labels.Selector
-	// limit is how many endpoints are taken, and how many namespaces; labelBytes
-	// is for one object. 0: no limit.
+	// limit is how many endpoints are taken, and how many namespaces, or how many
+	// Services and endpoints of EndpointSlices; labelBytes is for one object. 0:
+	// no limit.
 	limit, labelBytes int
 	// staleAfter is after how long without contact the agent drops what is known;
 	// 0: never.
@@ -36,6 +41,14 @@ type config struct {
 	// accept judges the uid of the API server's cluster, empty if it cannot be
 	// read; nil for the local one.
 	accept func(uid string) verdict
+}
+
+// kinds are those that are read of the imported namespaces.
+func (c *config) kinds() []model.Kind {
+	if c.services {
+		return []model.Kind{model.KindService, model.KindEndpointSlice}
+	}
+	return []model.Kind{model.KindPod}
 }
 
 // verdict is what a cluster's uid means.

@@ -22,17 +22,36 @@ type converter struct {
 // convert makes an item of an object's protobuf message. Any message gives an
 // item: one that cannot be read is refused.
 func (c converter) convert(message []byte) *item {
-	if c.kind == model.KindPolicy {
-		return c.policy(message)
+	var i *item
+	switch c.kind {
+	case model.KindPolicy:
+		i = c.policy(message)
+	case model.KindService:
+		i = c.service(message)
+	case model.KindEndpointSlice:
+		i = c.slice(message)
+	default:
+		i = c.identity(message)
 	}
+	i.kind = c.kind
+	return i
+}
+
+// itemOf makes the item of an object whose fact is still to come.
+func (c converter) itemOf(m *rawMeta) *item {
+	return &item{
+		namespace: c.names.one(m.namespace), name: m.name, version: m.version,
+		reserved: m.reserved, initialEventsEnd: m.initialEventsEnd,
+	}
+}
+
+// identity makes the item of a pod, a node or a namespace.
+func (c converter) identity(message []byte) *item {
 	o, err := c.object(message)
 	if o == nil {
 		o = &rawObject{}
 	}
-	i := &item{
-		namespace: c.names.one(o.namespace), name: o.name, version: o.version,
-		reserved: o.reserved, initialEventsEnd: o.initialEventsEnd,
-	}
+	i := c.itemOf(&o.rawMeta)
 	if i.initialEventsEnd {
 		return i
 	}

@@ -28,6 +28,7 @@ type rawMeta struct {
 	labelBytes                    int
 	reserved                      bool // it had reserved labels
 	peerScope, clusterName        string
+	annotations                   map[string]string // of a Service: those of federation
 	initialEventsEnd              bool
 }
 
@@ -51,7 +52,8 @@ type rawPort struct {
 // decoder reads objects of one kind. It is used by one goroutine at a time.
 type decoder struct {
 	kind       model.Kind
-	labelBytes int // above it, labels are counted but not kept; 0: no limit
+	local      bool // of the local cluster
+	labelBytes int  // above it, labels are counted but not kept; 0: no limit
 }
 
 // object reads one. The fields of later occurrences of a message are merged into
@@ -86,13 +88,13 @@ func (d decoder) meta(m *rawMeta, message []byte) error {
 		}
 		switch f.id {
 		case 1:
-			m.name = string(f.bytes)
+			m.name = cut(f.bytes, maxNameLength)
 		case 3:
-			m.namespace = string(f.bytes)
+			m.namespace = cut(f.bytes, maxNameLength)
 		case 5:
-			m.uid = string(f.bytes)
+			m.uid = cut(f.bytes, maxNameLength)
 		case 6:
-			m.version = string(f.bytes)
+			m.version = cut(f.bytes, maxNameLength)
 		case 8:
 			m.created, err = seconds(f.bytes)
 		case 9:
@@ -100,7 +102,7 @@ func (d decoder) meta(m *rawMeta, message []byte) error {
 		case 11:
 			err = d.label(m, f.bytes)
 		case 12:
-			err = m.annotation(f.bytes)
+			err = d.annotation(m, f.bytes)
 		}
 		if err != nil {
 			return err
@@ -108,6 +110,10 @@ func (d decoder) meta(m *rawMeta, message []byte) error {
 	}
 	return nil
 }
+
+// cut is the text of b; of one that is longer than it may be, as much as shows
+// that: what is refused is remembered too, and must not cost more than others.
+func cut(b []byte, length int) string { return string(b[:min(len(b), length+1)]) }
 
 // seconds reads a Time.
 func seconds(message []byte) (s int64, err error) {
@@ -143,6 +149,10 @@ func (d decoder) label(m *rawMeta, message []byte) error {
 	if err != nil {
 		return err
 	}
+	if d.kind == model.KindEndpointSlice {
+		m.sliceLabel(key, value)
+		return nil
+	}
 	if model.ReservedLabel(string(key)) {
 		m.reserved = true
 		return nil
@@ -159,10 +169,13 @@ func (d decoder) label(m *rawMeta, message []byte) error {
 	return nil
 }
 
-func (m *rawMeta) annotation(message []byte) error {
+func (d decoder) annotation(m *rawMeta, message []byte) error {
 	key, value, err := pair(message)
 	if err != nil {
 		return err
+	}
+	if d.kind == model.KindService {
+		d.federation(m, key, value)
 	}
 	switch string(key) {
 	case model.AnnotationPeerScope:

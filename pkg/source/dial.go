@@ -32,7 +32,7 @@ const (
 // clients read one API server, over one connection.
 type clients struct {
 	*wire
-	core, networking rest.Interface
+	core, networking, discovery rest.Interface
 }
 
 // dial prepares a connection; nothing is sent yet.
@@ -41,7 +41,7 @@ func dial(c *config, noted func()) (*clients, error) {
 	if err != nil {
 		return nil, err
 	}
-	convert := converter{cluster: c.name, names: &interner{}, decoder: decoder{labelBytes: c.labelBytes}}
+	convert := converter{cluster: c.name, names: &interner{}, decoder: decoder{local: c.local, labelBytes: c.labelBytes}}
 	limiter := flowcontrol.NewTokenBucketRateLimiter(requestRate, requestBurst)
 	out := &clients{wire: w}
 	for _, g := range []struct {
@@ -51,6 +51,7 @@ func dial(c *config, noted func()) (*clients, error) {
 	}{
 		{"/api", schema.GroupVersion{Version: "v1"}, &out.core},
 		{"/apis", schema.GroupVersion{Group: "networking.k8s.io", Version: "v1"}, &out.networking},
+		{"/apis", schema.GroupVersion{Group: "discovery.k8s.io", Version: "v1"}, &out.discovery},
 	} {
 		cfg := rest.CopyConfig(c.connect)
 		cfg.GroupVersion, cfg.APIPath = &g.group, g.path
@@ -138,6 +139,10 @@ func (c *clients) group(kind model.Kind) (rest.Interface, string) {
 		return c.core, "namespaces"
 	case model.KindPolicy:
 		return c.networking, "networkpolicies"
+	case model.KindService:
+		return c.core, "services"
+	case model.KindEndpointSlice:
+		return c.discovery, "endpointslices"
 	case model.KindCluster:
 	}
 	return nil, ""

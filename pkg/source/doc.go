@@ -8,8 +8,12 @@
 // and their parts are bounded, and it has its own goroutines, connections and
 // rate limit, so that nothing of it can hold up anything else.
 //
-// By file: wire.go and decode.go read protobuf; convert.go, validate.go and
-// netpol.go make facts (pure functions); item.go is what stands for an object on
+// A Cluster reads either identities (pods, Namespaces, nodes and policies) or
+// Services and EndpointSlices, which only the leader needs: MeshConfig.Services and
+// NewLocalServices.
+//
+// By file: wire.go and decode.go read protobuf; convert.go, service.go, slice.go,
+// validate.go and netpol.go make facts (pure functions); item.go is what stands for an object on
 // the way. codec.go, transport.go and dial.go are the connection. page.go and
 // stream.go list and watch; feed.go, with feedstate.go, budget.go and gather.go,
 // turns what they bring into batches for the Sink. cluster.go, session.go,

@@ -6,7 +6,7 @@ import "github.com/overland-net/overland/pkg/model"
 // servers send, just as the source of that cluster does. It is nil for an object
 // that is none, such as a pod without an address; refused then says why, if it
 // should be one.
-func Fact(cluster string, kind model.Kind, message []byte) (fact model.Fact, refused model.RefusalReason) {
-	i := converter{cluster: cluster, names: &interner{}, decoder: decoder{kind: kind}}.convert(message)
+func Fact(cluster string, local bool, kind model.Kind, message []byte) (fact model.Fact, refused model.RefusalReason) {
+	i := converter{cluster: cluster, names: &interner{}, decoder: decoder{kind: kind, local: local}}.convert(message)
 	return i.fact, i.refused
 }

@@ -16,7 +16,7 @@ func made(t *testing.T, kind model.Kind, o interface{ Marshal() ([]byte, error) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Fact("west", kind, text)
+	return Fact("west", true, kind, text)
 }
 
 func TestFactIsWhatTheSourceMakesOfAnObject(t *testing.T) {
@@ -33,7 +33,7 @@ func TestFactIsWhatTheSourceMakesOfAnObject(t *testing.T) {
 	if f, refused := made(t, model.KindPod, &corev1.Pod{ObjectMeta: meta, Status: status}); f != nil || refused != model.RefusedMalformed {
 		t.Errorf("a pod with a malformed address: %v, %q", f, refused)
 	}
-	if f, refused := Fact("west", model.KindPolicy, []byte{0xff}); f != nil || refused != model.RefusedMalformed {
+	if f, refused := Fact("west", true, model.KindPolicy, []byte{0xff}); f != nil || refused != model.RefusedMalformed {
 		t.Errorf("no message: %v, %q", f, refused)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -125,6 +126,10 @@ func resourceOf(o runtime.Object) string {
 		return "secrets"
 	case *networkingv1.NetworkPolicy:
 		return "networkpolicies"
+	case *corev1.Service:
+		return "services"
+	case *discoveryv1.EndpointSlice:
+		return "endpointslices"
 	case *v1alpha1.RemoteCluster:
 		return "remoteclusters"
 	}
@@ -232,6 +237,7 @@ func (a *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (a *fakeAPI) resource(w http.ResponseWriter, r *http.Request) {
 	path := strings.TrimPrefix(r.URL.Path, "/api/v1/")
 	path = strings.TrimPrefix(path, "/apis/networking.k8s.io/v1/")
+	path = strings.TrimPrefix(path, "/apis/discovery.k8s.io/v1/")
 	path = strings.TrimPrefix(path, "/apis/overland.dev/v1alpha1/")
 	parts := strings.Split(path, "/")
 	q := request{w: w, r: r, resource: parts[0]}
@@ -305,6 +311,10 @@ func listOf(resource string) runtime.Object {
 		return &corev1.SecretList{}
 	case "networkpolicies":
 		return &networkingv1.NetworkPolicyList{}
+	case "services":
+		return &corev1.ServiceList{}
+	case "endpointslices":
+		return &discoveryv1.EndpointSliceList{}
 	}
 	return &v1alpha1.RemoteClusterList{}
 }
@@ -480,6 +490,10 @@ func bookmark(resource string, version int, end bool) runtime.Object {
 		return &corev1.Secret{ObjectMeta: m}
 	case "networkpolicies":
 		return &networkingv1.NetworkPolicy{ObjectMeta: m}
+	case "services":
+		return &corev1.Service{ObjectMeta: m}
+	case "endpointslices":
+		return &discoveryv1.EndpointSlice{ObjectMeta: m}
 	}
 	return &v1alpha1.RemoteCluster{ObjectMeta: m}
 }

@@ -3,6 +3,7 @@ package source
 import (
 	"context"
 	"hash/maphash"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,8 +17,8 @@ import (
 type events interface {
 	// heard says that the API server said something.
 	heard(at time.Time)
-	// throttle waits until one more event may be taken.
-	throttle(ctx context.Context) error
+	// throttle waits until so many more events may be taken.
+	throttle(ctx context.Context, events int) error
 	// turned says that the state of the feed has changed.
 	turned(f *feed)
 	// namespace says what a Namespace is now; nil: there is none of that name.
@@ -39,6 +40,11 @@ type feed struct {
 	fieldSelector string
 	// optional: the cluster can do without it.
 	optional bool
+	// quiet: what it reads is for the session alone, and not handed on.
+	quiet bool
+	local bool
+	// dependent are the kinds that the session takes of the imported namespaces.
+	dependent []model.Kind
 
 	client  rest.Interface
 	timing  Timing
@@ -53,13 +59,26 @@ type feed struct {
 	relist   chan struct{} // asks for a new list
 
 	// These belong to the reflector's goroutine.
-	taken map[uint64]uint32 // what has been handed on, with its size
-	over  map[uint64]bool   // what did not fit
-	odd   oddities          // what is refused, or noticed
+	taken map[uint64]size // what has been handed on
+	over  map[uint64]cost // what did not fit
+	// missing is all that did not fit, as far as it is in over.
+	missing cost
+	odd     oddities // what is refused, or noticed
 
 	mu    sync.Mutex
 	state feedState
 	total cost // of what is taken
+}
+
+// size is the cost of what has been handed on, in few bytes.
+type size struct{ bytes, objects uint32 }
+
+// sizeOf is bounded by what one object may have.
+func sizeOf(c cost) size { return size{uint32(c.bytes), uint32(c.objects)} } //nolint:gosec // as the comment says
+
+// selective tells whether it is a selector's matter what is taken.
+func (f *feed) selective() bool {
+	return f.imports.selector != nil && slices.Contains(f.dependent, f.kind)
 }
 
 // scoped tells whether requests are for one namespace; a single Namespace is
@@ -83,15 +102,9 @@ func (f *feed) imported(i *item) bool {
 	if !f.asked(i) {
 		return false
 	}
-	switch fact := i.fact.(type) {
-	case *model.Namespace:
-		// Those that are not imported are wanted for what they say of the
-		// cluster, and left out later.
-		return true
-	case *model.Endpoint:
-		return fact.Key.Kind != model.KindPod || f.imports.takes(fact.Key.Namespace)
-	}
-	return true
+	// Namespaces that are not imported are wanted for what they say of the
+	// cluster, and left out later.
+	return !f.selective() || f.imports.takes(i.namespace)
 }
 
 // asked tells whether the object is in what the feed reads: a server may answer
@@ -102,13 +115,13 @@ func (f *feed) asked(i *item) bool {
 
 // outdated tells whether more is imported than was listed.
 func (f *feed) outdated() bool {
-	return f.kind == model.KindPod && f.listedAt.Load() != f.imports.generation()
+	return f.selective() && f.listedAt.Load() != f.imports.generation()
 }
 
 // Replace takes a list.
 func (f *feed) Replace(objects []any, _ string) error {
 	changes := make([]model.Change, 0, len(objects))
-	taken, odd, total := make(map[uint64]uint32, len(objects)), newOddities(f.odd.most), cost{}
+	taken, odd, total := make(map[uint64]size, len(objects)), newOddities(f.odd.most), cost{}
 	namespaces := map[string]bool{}
 	for _, o := range objects {
 		i, ok := o.(*item)
@@ -128,7 +141,7 @@ func (f *feed) Replace(objects []any, _ string) error {
 			namespaces[n.Key.Name] = true
 		}
 		c := costOf(i.fact)
-		taken[h] = uint32(c.bytes) //nolint:gosec // bounded by what one object may have
+		taken[h] = sizeOf(c)
 		total = total.plus(c)
 		changes = append(changes, model.Set(i.fact))
 	}
@@ -138,7 +151,7 @@ func (f *feed) Replace(objects []any, _ string) error {
 		f.listed(context.Background(), err)
 		return err
 	}
-	f.taken, f.over, f.odd = taken, nil, odd
+	f.taken, f.over, f.missing, f.odd = taken, nil, cost{}, odd
 	f.addCost(total.minus(f.cost()))
 	f.publish(changes)
 	if f.kind == model.KindNamespace {
@@ -154,26 +167,32 @@ func (f *feed) Replace(objects []any, _ string) error {
 
 // publish hands a whole list on.
 func (f *feed) publish(changes []model.Change) {
-	if f.gather != nil {
+	switch {
+	case f.quiet:
+	case f.gather != nil:
 		f.gather.replace(f.namespace, changes)
-		return
+	default:
+		f.sink.Facts(model.Batch{Cluster: f.cluster, Replace: f.kind, Changes: changes})
 	}
-	f.sink.Facts(model.Batch{Cluster: f.cluster, Replace: f.kind, Changes: changes})
 }
 
-// drop forgets the pods of namespaces that are imported no more.
+// drop forgets what was taken of namespaces that are imported no more.
 func (f *feed) drop(namespaces ...string) {
 	for _, n := range namespaces {
-		f.sink.Facts(model.Batch{Cluster: f.cluster, Replace: model.KindPod, Namespace: n})
+		for _, kind := range f.dependent {
+			f.sink.Facts(model.Batch{Cluster: f.cluster, Replace: kind, Namespace: n})
+		}
 	}
 }
 
 func (f *feed) hand(c model.Change) {
-	if f.gather != nil {
+	switch {
+	case f.quiet:
+	case f.gather != nil:
 		f.gather.change(c)
-		return
+	default:
+		f.sink.Facts(model.Batch{Cluster: f.cluster, Changes: []model.Change{c}})
 	}
-	f.sink.Facts(model.Batch{Cluster: f.cluster, Changes: []model.Change{c}})
 }
 
 // Add takes a new object.
@@ -198,11 +217,11 @@ func (f *feed) Update(o any) error {
 	if !f.budget.swap(have, want) {
 		// What is known is kept up to date by its going, not by its growing.
 		f.gone(h, i)
-		f.leaveOut(h)
+		f.leaveOut(h, want)
 		return nil
 	}
 	f.addCost(want.minus(have))
-	f.taken[h] = uint32(want.bytes) //nolint:gosec // bounded by what one object may have
+	f.taken[h] = sizeOf(want)
 	f.letIn(h)
 	f.hand(model.Set(i.fact))
 	return nil
@@ -241,10 +260,8 @@ func (f *feed) addCost(c cost) {
 }
 
 func (f *feed) costTaken(h uint64) cost {
-	if bytes, ok := f.taken[h]; ok {
-		return cost{1, int(bytes)}
-	}
-	return cost{}
+	s := f.taken[h]
+	return cost{int(s.objects), int(s.bytes)}
 }
 
 // gone hands on that an object says no fact any more, if it did.
@@ -261,12 +278,13 @@ func (f *feed) gone(h uint64, i *item) {
 
 // leaveOut remembers what did not fit, as far as it is worth it: with more than
 // the limit of them no new list will help.
-func (f *feed) leaveOut(h uint64) {
+func (f *feed) leaveOut(h uint64, c cost) {
 	if f.over == nil {
-		f.over = map[uint64]bool{}
+		f.over = map[uint64]cost{}
 	}
-	if len(f.over) <= f.budget.limit.objects {
-		f.over[h] = true
+	if _, known := f.over[h]; known || len(f.over) <= f.budget.limit.objects {
+		f.missing = f.missing.minus(f.over[h]).plus(c)
+		f.over[h] = c
 	}
 	f.count()
 	f.turn(func(s *feedState) { s.over = true })
@@ -278,9 +296,10 @@ func (f *feed) letIn(h uint64) {
 	if f.over == nil {
 		return
 	}
+	f.missing = f.missing.minus(f.over[h])
 	delete(f.over, h)
 	f.count()
-	if f.budget.fits(cost{}, cost{objects: len(f.over)}) {
+	if f.budget.fits(cost{}, f.missing) {
 		select {
 		case f.relist <- struct{}{}:
 		default:

@@ -71,7 +71,7 @@ func (f *feed) listed(ctx context.Context, err error) {
 		f.turn(func(s *feedState) { s.listErr, s.listFailures = nil, 0 })
 		return
 	}
-	why := f.events.explain(err, "list "+f.what())
+	why := f.explain(err, "list")
 	f.turn(func(s *feedState) {
 		s.listErr = why
 		s.listFailures++
@@ -87,7 +87,7 @@ func (f *feed) watched(ctx context.Context, err error) {
 	}
 	var why *Failure
 	if err != nil {
-		why = f.events.explain(err, "watch "+f.what())
+		why = f.explain(err, "watch")
 		if why.Reason != model.ReasonForbidden && why.Reason != model.ReasonUnauthorized && why.Reason != model.ReasonTokenExpired {
 			return
 		}
@@ -103,6 +103,20 @@ func (f *feed) watched(ctx context.Context, err error) {
 		s.watchFailures++
 		f.failed(s, why)
 	})
+}
+
+// explain says what a failure means and, where a right is missing that the rights
+// of an earlier version did not have, what grants it.
+func (f *feed) explain(err error, verb string) *Failure {
+	why := f.events.explain(err, verb+" "+f.what())
+	if why.Reason != model.ReasonForbidden || f.kind != model.KindService && f.kind != model.KindEndpointSlice {
+		return why
+	}
+	from := "overland connect, run again, grants it"
+	if f.local {
+		from = "apply the manifests of this version, whose ClusterRole overland-agent has it"
+	}
+	return &Failure{why.Reason, why.Message + ". Federated Services need get, list and watch of services and of endpointslices in discovery.k8s.io: " + from, why.cause}
 }
 
 func (f *feed) what() string {

@@ -52,15 +52,22 @@ func endlessPods(pages, events *atomic.Int64, streamed bool) func(http.ResponseW
 		if !streamed {
 			return false
 		}
-		info, _ := kruntime.SerializerInfoForMediaType(scheme.Codecs.SupportedMediaTypes(), kruntime.ContentTypeProtobuf)
 		w.Header().Set("Content-Type", kruntime.ContentTypeProtobuf)
-		out := streaming.NewEncoder(info.StreamSerializer.Framer.NewFrameWriter(w), info.StreamSerializer.Serializer)
-		for {
-			p := podsFrom(int(events.Add(1)), 1)[0]
-			if out.Encode(&metav1.WatchEvent{Type: "ADDED", Object: kruntime.RawExtension{Raw: protobufOf(&p)}}) != nil {
-				return true
-			}
+		send := eventsTo(w)
+		for send("ADDED", &podsFrom(int(events.Add(1)), 1)[0]) {
 		}
+		return true
+	}
+}
+
+// eventsTo sends events of a watch; false: nobody listens.
+func eventsTo(w http.ResponseWriter) func(kind string, o kruntime.Object) bool {
+	info, _ := kruntime.SerializerInfoForMediaType(scheme.Codecs.SupportedMediaTypes(), kruntime.ContentTypeProtobuf)
+	out := streaming.NewEncoder(info.StreamSerializer.Framer.NewFrameWriter(w), info.StreamSerializer.Serializer)
+	return func(kind string, o kruntime.Object) bool {
+		err := out.Encode(&metav1.WatchEvent{Type: kind, Object: kruntime.RawExtension{Raw: protobufOf(o)}})
+		w.(http.Flusher).Flush()
+		return err == nil
 	}
 }
 
@@ -136,12 +143,13 @@ func TestAnswersThatAreNotWhatWasAskedForAreRefused_1_6(t *testing.T) {
 		mediaType string
 		body      []byte
 	}{
-		"more than asked for": {kruntime.ContentTypeProtobuf, protobufOf(many)},
-		"JSON":                {kruntime.ContentTypeJSON, []byte(`{"kind":"PodList","apiVersion":"v1","items":[{},{},{}]}`)},
-		"another kind":        {kruntime.ContentTypeProtobuf, protobufOf(&corev1.SecretList{Items: make([]corev1.Secret, 3)})},
-		"one object":          {kruntime.ContentTypeProtobuf, protobufOf(pod("a", "b", "10.0.0.1", nil))},
-		"broken":              {kruntime.ContentTypeProtobuf, append([]byte("k8s\x00"), bytes.Repeat([]byte{0xff}, 100)...)},
-		"nothing":             {kruntime.ContentTypeProtobuf, nil},
+		"more than asked for":           {kruntime.ContentTypeProtobuf, protobufOf(many)},
+		"JSON":                          {kruntime.ContentTypeJSON, []byte(`{"kind":"PodList","apiVersion":"v1","items":[{},{},{}]}`)},
+		"another kind":                  {kruntime.ContentTypeProtobuf, protobufOf(&corev1.SecretList{Items: make([]corev1.Secret, 3)})},
+		"a kind that is read elsewhere": {kruntime.ContentTypeProtobuf, protobufOf(&corev1.NodeList{Items: []corev1.Node{*node("n", "10.0.0.1")}})},
+		"one object":                    {kruntime.ContentTypeProtobuf, protobufOf(pod("a", "b", "10.0.0.1", nil))},
+		"broken":                        {kruntime.ContentTypeProtobuf, append([]byte("k8s\x00"), bytes.Repeat([]byte{0xff}, 100)...)},
+		"nothing":                       {kruntime.ContentTypeProtobuf, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, s := newFakeAPI(t), newFakeSink()
@@ -156,8 +164,8 @@ func TestAnswersThatAreNotWhatWasAskedForAreRefused_1_6(t *testing.T) {
 			}
 			start(t, remoteConfig(a), s)
 			s.waitReason(t, "canada", model.ReasonServerError)
-			if n := len(s.of(model.KindPod)); n != 0 {
-				t.Errorf("%d pods are taken", n)
+			if n := len(s.of(model.KindPod)) + len(s.of(model.KindNode)); n != 0 {
+				t.Errorf("%d pods or nodes are taken", n)
 			}
 		})
 	}

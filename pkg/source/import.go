@@ -9,11 +9,12 @@ import (
 	"github.com/overland-net/overland/pkg/model"
 )
 
-// imports says which namespaces a cluster's pods are taken of. Only with a
-// selector can that change, with the labels of Namespaces: pods are then listed
-// anew, which is rare enough, and keeps nothing of the other namespaces' pods in
-// memory. That is also so if there are fewer: the pods make room, and one that
-// was just being taken goes. It is safe for concurrent use.
+// imports says which namespaces of a cluster pods, or Services and EndpointSlices,
+// are taken of. Only with a selector can that change, with the labels of
+// Namespaces: they are then listed anew, which is rare enough, and keeps nothing of
+// what is in other namespaces in memory. That is also so if there are fewer: what
+// goes makes room, and what was just being taken goes too. It is safe for
+// concurrent use.
 type imports struct {
 	selector labels.Selector // nil: all that is listed
 
@@ -29,9 +30,9 @@ func newImports(selector labels.Selector) *imports {
 	return &imports{selector: selector, known: make(chan struct{}), wake: make(chan struct{}), current: map[string]bool{}}
 }
 
-// wait waits until it is known what pods are imported.
+// wait waits until it is known what is imported of f's kind.
 func (m *imports) wait(ctx context.Context, f *feed) error {
-	if m.selector == nil || f.kind != model.KindPod {
+	if !f.selective() {
 		return nil
 	}
 	select {

@@ -13,6 +13,7 @@ import (
 // item is what a reflector gets instead of an object: its key, what it says as a
 // fact, or why it says none. It is never changed.
 type item struct {
+	kind                     model.Kind
 	namespace, name, version string
 	// fact is nil for what is no endpoint, and for what is refused.
 	fact    model.Fact
@@ -47,6 +48,7 @@ func (i *item) key(kind model.Kind, cluster string) model.Key {
 type itemList struct {
 	metav1.TypeMeta
 	metav1.ListMeta
+	kind  model.Kind
 	Items []*item
 }
 
@@ -80,6 +82,17 @@ func (n *interner) one(s string) string {
 	}
 	n.seen[s] = s
 	return s
+}
+
+// text is the one copy of a text that is no string yet, and need not become one.
+func (n *interner) text(b []byte) string {
+	n.mu.Lock()
+	known, ok := n.seen[string(b)]
+	n.mu.Unlock()
+	if ok {
+		return known
+	}
+	return n.one(string(b))
 }
 
 // ports is the one copy of a list of ports, which is never changed.

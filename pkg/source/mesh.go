@@ -32,7 +32,10 @@ type MeshConfig struct {
 	// Namespace is the agent's, here and in the linked clusters; empty for
 	// DefaultNamespace.
 	Namespace string
-	Timing    Timing
+	// Services: of the linked clusters, Services and EndpointSlices are read, and
+	// nothing else. In sync, both have been listed.
+	Services bool
+	Timing   Timing
 }
 
 // Mesh is the linked clusters: it runs a Cluster for every RemoteCluster of the

@@ -102,7 +102,7 @@ func (f *feed) page(ctx context.Context, size int64, token string) (*itemList, e
 		return nil, fmt.Errorf("list %s: %w", f.resource, err)
 	}
 	page, ok := answer.(*itemList)
-	if !ok {
+	if !ok || page.kind != f.kind {
 		return nil, fmt.Errorf("list %s: %w", f.resource, errNotAsked)
 	}
 	f.events.heard(time.Now())

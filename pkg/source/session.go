@@ -31,7 +31,7 @@ type session struct {
 	cfg     *config
 	report  *reporter
 	clients *clients
-	budget  *budget // of endpoints
+	budget  *budget // of endpoints, or of what federated Services are made from
 	imports *imports
 	events  flowcontrol.RateLimiter // nil: no limit
 
@@ -56,7 +56,10 @@ func newSession(c *Cluster) (*session, error) {
 		return nil, failure(model.ReasonInvalidKubeconfig, "the credentials cannot be used (%s)", words(err))
 	}
 	s.imports = newImports(c.cfg.selector)
-	s.budget = &budget{limit: cost{c.cfg.limit, c.cfg.bytesLimit()}}
+	s.budget = newBudget(c.cfg, "endpoints", "labels")
+	if c.cfg.services {
+		s.budget = newBudget(c.cfg, "Services and endpoints of EndpointSlices", "labels, addresses and names")
+	}
 	if !c.cfg.local {
 		s.events = flowcontrol.NewTokenBucketRateLimiter(eventRate, eventBurst)
 	}
@@ -135,14 +138,35 @@ func ask[T any](ctx context.Context, t Timing, question func(context.Context) (T
 }
 
 func (s *session) addFeeds() {
+	if s.cfg.services {
+		s.addServiceFeeds()
+		return
+	}
 	// Namespaces come first: with a selector, pods wait for them.
-	s.addFeedsOf(model.KindNamespace, &budget{limit: s.budget.limit})
+	s.addFeedsOf(model.KindNamespace, s.namespaceBudget())
 	s.addFeed(model.KindNode, "", s.budget)
 	if s.cfg.local {
 		s.addFeed(model.KindPolicy, "", &budget{})
 	}
 	s.addFeedsOf(model.KindPod, s.budget)
 }
+
+// addServiceFeeds reads Services and EndpointSlices and, of Namespaces, only what
+// the session itself needs: those that a selector is about or, without one, that
+// which says whose API server it is. With an import list that one may not be
+// readable, and is looked at when a session begins.
+func (s *session) addServiceFeeds() {
+	switch {
+	case s.cfg.selector != nil:
+		s.addFeedsOf(model.KindNamespace, s.namespaceBudget())
+	case len(s.cfg.namespaces) == 0:
+		s.addFeed(model.KindNamespace, systemNamespace, s.namespaceBudget())
+	}
+	s.addFeedsOf(model.KindService, s.budget)
+	s.addFeedsOf(model.KindEndpointSlice, s.budget)
+}
+
+func (s *session) namespaceBudget() *budget { return newBudget(s.cfg, "Namespaces", "labels") }
 
 // addFeedsOf adds one feed, or one a namespace of the import list.
 func (s *session) addFeedsOf(kind model.Kind, b *budget) {
@@ -160,7 +184,8 @@ func (s *session) addFeed(kind model.Kind, namespace string, b *budget) {
 		optional: !s.cfg.local && (kind == model.KindNode || kind == model.KindNamespace && s.cfg.selector == nil),
 		timing:   s.cfg.timing, budget: b, imports: s.imports, events: s, sink: s.cluster.sink,
 		seed: maphash.MakeSeed(), relist: make(chan struct{}, 1),
-		taken: map[uint64]uint32{}, odd: newOddities(maxOddities / max(1, len(s.cfg.namespaces))),
+		taken: map[uint64]size{}, odd: newOddities(maxOddities / max(1, len(s.cfg.namespaces))),
+		quiet: s.cfg.services && kind == model.KindNamespace, dependent: s.cfg.kinds(), local: s.cfg.local,
 	}
 	f.client, f.resource = s.clients.group(kind)
 	if namespace != "" {
@@ -191,11 +216,16 @@ func (s *session) heard(at time.Time) {
 	s.lastWord = at
 }
 
-func (s *session) throttle(ctx context.Context) error {
+func (s *session) throttle(ctx context.Context, events int) error {
 	if s.events == nil {
 		return nil
 	}
-	return s.events.Wait(ctx) //nolint:wrapcheck // nobody reads it
+	for range events {
+		if err := s.events.Wait(ctx); err != nil {
+			return err //nolint:wrapcheck // nobody reads it
+		}
+	}
+	return nil
 }
 
 func (s *session) explain(err error, asked string) *Failure {
@@ -241,11 +271,14 @@ func (s *session) turned(*feed) {
 	if s.over || s.ended != nil {
 		return
 	}
-	all, over := true, false
-	var why *Failure
+	all := true
+	var why, over *Failure
 	for _, f := range s.feeds {
 		state := f.current()
-		all, over = all && state.done, over || state.over
+		all = all && state.done
+		if state.over && over == nil {
+			over = f.budget.failure()
+		}
 		if why == nil {
 			why = state.failure()
 		}
@@ -260,9 +293,8 @@ func (s *session) turned(*feed) {
 	switch {
 	case why != nil:
 		s.report.state(model.StateOutOfContact, why.Reason, why.Message)
-	case over:
-		f := s.budget.failure()
-		s.report.state(model.StateOutOfContact, f.Reason, f.Message)
+	case over != nil:
+		s.report.state(model.StateOutOfContact, over.Reason, over.Message)
 	case all:
 		s.report.state(model.StateInSync, model.ReasonInSync, "")
 	case s.changed:

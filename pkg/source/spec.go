@@ -118,7 +118,7 @@ func (p *plan) authenticate(ref v1alpha1.SecretRef, s secrets) {
 	p.credentials, p.connection.kubeconfig = credentials, sha256.Sum256(data)
 }
 
-// factOf is the Cluster fact of a RemoteCluster.
+// factOf is the Cluster fact of a RemoteCluster with its defaults.
 func factOf(rc *v1alpha1.RemoteCluster) *model.Cluster {
 	return &model.Cluster{
 		Name:          rc.Name,
@@ -130,6 +130,10 @@ func factOf(rc *v1alpha1.RemoteCluster) *model.Cluster {
 		Suspended:     rc.Spec.Suspend,
 		StaleAfter:    max(rc.Spec.Identities.StaleAfter.Duration, 0),
 		EndpointLimit: int(rc.Spec.Limits.Endpoints),
+
+		SpareAfter:         max(rc.Spec.Services.SpareAfter.Duration, 0),
+		ServicesStaleAfter: max(rc.Spec.Services.StaleAfter.Duration, 0),
+		ExternalAddresses:  rc.Spec.Services.AllowExternalAddresses,
 	}
 }
 
@@ -149,12 +153,16 @@ func ranges(texts []string) []netip.Prefix {
 
 // config is what a Cluster is told.
 func (p *plan) config(m *MeshConfig, accept func(uid string) verdict) *config {
-	return &config{
-		name: p.fact.Name, connect: p.credentials.Config, expire: p.credentials.Expire, issued: p.credentials.Issued,
+	c := &config{
+		name: p.fact.Name, services: m.Services, connect: p.credentials.Config, expire: p.credentials.Expire, issued: p.credentials.Issued,
 		namespaces: p.namespaces, selector: p.selector,
 		limit: p.connection.limit, labelBytes: p.connection.labelBytes, staleAfter: p.connection.staleAfter,
 		agentNamespace: m.Namespace, timing: m.Timing, accept: accept,
 	}
+	if m.Services {
+		c.staleAfter = 0 // it is about identities; of Services nothing is dropped
+	}
+	return c
 }
 
 // sameFact tells whether two Cluster facts say the same.

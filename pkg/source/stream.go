@@ -144,12 +144,15 @@ func (s *stream) run() {
 // pass hands an event on, if it is wanted; false: the stream has ended.
 func (s *stream) pass(e watch.Event) bool {
 	f := s.feed
-	if f.events.throttle(s.ctx) != nil {
+	i, ok := e.Object.(*item)
+	if f.events.throttle(s.ctx, weightOf(i)) != nil {
 		return false
 	}
-	i, ok := e.Object.(*item)
 	if !ok {
 		return s.send(e) // a Status
+	}
+	if i.kind != f.kind {
+		return true // nobody asked for it
 	}
 	f.events.heard(time.Now())
 	if !s.initial {
@@ -174,6 +177,16 @@ func (s *stream) pass(e watch.Event) bool {
 		}
 	}
 	return s.send(e)
+}
+
+// weightOf is how many events one counts for: what an EndpointSlice costs to
+// read, and to look at, grows with its endpoints. i may be nil.
+func weightOf(i *item) int {
+	const endpoints = 50 // as much as a pod
+	if i == nil || i.fact == nil {
+		return 1
+	}
+	return 1 + costOf(i.fact).objects/endpoints
 }
 
 // most is how many events a streamed list may have.

@@ -95,7 +95,7 @@ func learn[T message](l *learner, kind model.Kind, cluster string, old, now []T)
 			l.err = fmt.Errorf("write %v as a message: %w", key(o), err)
 			continue
 		}
-		switch fact, _ := source.Fact(cluster, kind, text); {
+		switch fact, _ := source.Fact(cluster, cluster == l.local, kind, text); {
 		case fact != nil:
 			l.changes = append(l.changes, model.Set(fact))
 		case known:

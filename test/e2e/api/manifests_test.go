@@ -101,12 +101,18 @@ var (
 		"get list watch remoteclusters.overland.dev",
 		"update patch remoteclusters.overland.dev/status",
 		"create events.events.k8s.io",
+		"get list watch services", "patch services/status",
+		"get list watch create update delete endpointslices.discovery.k8s.io",
+		"get list watch create update delete endpoints",
 	}
 	agentHomeRules = []string{
 		"get list watch secrets", "create leases.coordination.k8s.io",
 		"get update leases.coordination.k8s.io [overland-leader]", "patch namespaces [overland-system]",
 	}
-	remoteRules = []string{"get list watch namespaces", "get list watch nodes", "get list watch pods"}
+	remoteRules = []string{
+		"get list watch namespaces", "get list watch nodes", "get list watch pods",
+		"get list watch services", "get list watch endpointslices.discovery.k8s.io",
+	}
 )
 
 // everyone tells whether Kubernetes gives the rule to every service account: to
@@ -191,6 +197,11 @@ func TestNoAccountMayDoWhatIsNotItsBusiness(t *testing.T) {
 		{account: "overland-remote", verb: "get", resource: "nodes", subresource: "proxy"},
 		{account: "overland-remote", verb: "get", group: overland, resource: "remoteclusters"},
 		{account: "overland-remote", namespace: "overland-system", verb: "patch", resource: "namespaces", name: "overland-system"},
+		{account: "overland-remote", namespace: "default", verb: "list", resource: "services", allowed: true},
+		{account: "overland-remote", namespace: "default", verb: "patch", resource: "services", subresource: "status"},
+		{account: "overland-remote", namespace: "default", verb: "watch", group: "discovery.k8s.io", resource: "endpointslices", allowed: true},
+		{account: "overland-remote", namespace: "default", verb: "create", group: "discovery.k8s.io", resource: "endpointslices"},
+		{account: "overland-remote", namespace: "default", verb: "get", resource: "endpoints"},
 		{account: "overland-agent", namespace: "overland-system", verb: "watch", resource: "secrets", allowed: true},
 		{account: "overland-agent", verb: "list", resource: "secrets"},
 		{account: "overland-agent", namespace: "kube-system", verb: "get", resource: "secrets"},
@@ -204,6 +215,11 @@ func TestNoAccountMayDoWhatIsNotItsBusiness(t *testing.T) {
 		{account: "overland-agent", namespace: "overland-system", verb: "patch", resource: "namespaces", name: "overland-system", allowed: true},
 		{account: "overland-agent", namespace: "kube-system", verb: "patch", resource: "namespaces", name: "kube-system"},
 		{account: "overland-agent", verb: "patch", resource: "nodes"},
+		{account: "overland-agent", namespace: "default", verb: "patch", resource: "services"},
+		{account: "overland-agent", namespace: "default", verb: "patch", resource: "services", subresource: "status", allowed: true},
+		{account: "overland-agent", namespace: "default", verb: "delete", group: "discovery.k8s.io", resource: "endpointslices", allowed: true},
+		{account: "overland-agent", namespace: "default", verb: "update", resource: "endpoints", allowed: true},
+		{account: "overland-agent", namespace: "default", verb: "delete", resource: "services"},
 		{account: "overland-agent", namespace: "overland-system", verb: "create", resource: "pods", subresource: "exec"},
 	} {
 		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{

@@ -273,14 +273,15 @@ func TestIdentityConnectGrantsWhatIsUsedAndNothingElse_1_2(t *testing.T) {
 		slices.Sort(resources)
 		want := []string{
 			"clustertrustbundles.certificates.k8s.io [get list watch]", // anybody may
-			"namespaces [get list watch]", "nodes [get list watch]", "pods [get list watch]",
+			"endpointslices.discovery.k8s.io [get list watch]",
+			"namespaces [get list watch]", "nodes [get list watch]", "pods [get list watch]", "services [get list watch]",
 		}
 		if diff := cmp.Diff(want, resources); diff != "" {
 			t.Errorf("what %s may do in %s (-want, +got):\n%s", learner.Name, other.Name, diff)
 		}
 		for resource, allowed := range map[string]bool{
-			"pods": true, "nodes": true, "namespaces": true,
-			"secrets": false, "configmaps": false, "services": false, "networkpolicies": false, "remoteclusters": false,
+			"pods": true, "nodes": true, "namespaces": true, "services": true, "endpointslices": true,
+			"secrets": false, "configmaps": false, "endpoints": false, "networkpolicies": false, "remoteclusters": false,
 		} {
 			out := as("get", resource, "--all-namespaces", "-o", "name")
 			if (out.Code == 0) != allowed || !allowed && !strings.Contains(out.Stderr, "Forbidden") {

@@ -24,7 +24,10 @@ func TestIdentityTheRemoteRoleReadsOnlyWhatIsUsed(t *testing.T) {
 		}
 		allowed[strings.Fields(line)[0]] = line[at:]
 	}
-	want := map[string]string{"pods": "[get list watch]", "namespaces": "[get list watch]", "nodes": "[get list watch]"}
+	want := map[string]string{
+		"pods": "[get list watch]", "namespaces": "[get list watch]", "nodes": "[get list watch]",
+		"services": "[get list watch]", "endpointslices.discovery.k8s.io": "[get list watch]",
+	}
 	for resource, verbs := range want {
 		if allowed[resource] != verbs {
 			t.Errorf("on %s it has %q, not %q", resource, allowed[resource], verbs)
@@ -40,7 +43,7 @@ func TestIdentityTheRemoteRoleReadsOnlyWhatIsUsed(t *testing.T) {
 		}
 	}
 	for _, question := range []string{
-		"secrets", "configmaps", "serviceaccounts", "networkpolicies.networking.k8s.io", "remoteclusters.overland.dev",
+		"secrets", "configmaps", "endpoints", "serviceaccounts", "networkpolicies.networking.k8s.io", "remoteclusters.overland.dev",
 		"pods --subresource=log", "pods --subresource=exec", "serviceaccounts --subresource=token",
 	} {
 		for _, verb := range []string{"get", "list", "watch", "create", "update", "delete"} {
@@ -69,6 +72,15 @@ func TestIdentityTheAgentReadsSecretsInItsOwnNamespaceOnly(t *testing.T) {
 		{"update", "pods", "default", false},
 		{"list", "pods", "default", true},
 		{"list", "networkpolicies.networking.k8s.io", "default", true},
+		{"list", "services", "default", true},
+		{"update", "services", "default", false},
+		{"patch", "services", "default", false},
+		{"patch", "services --subresource=status", "default", true},
+		{"update", "services --subresource=status", "default", false},
+		{"update", "endpointslices.discovery.k8s.io", "default", true},
+		{"patch", "endpointslices.discovery.k8s.io", "default", false},
+		{"create", "endpoints", "default", true},
+		{"deletecollection", "endpoints", "default", false},
 		{"update", "leases.coordination.k8s.io/overland-leader", system, true},
 		{"update", "leases.coordination.k8s.io/another", system, false},
 		{"update", "leases.coordination.k8s.io", "kube-system", false},
