@@ -12,6 +12,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	"github.com/overland-net/overland/pkg/api/v1alpha1"
 )
@@ -241,7 +242,9 @@ func TestNoAccountMayDoWhatIsNotItsBusiness(t *testing.T) {
 
 func kube(t *testing.T) *kubernetes.Clientset {
 	t.Helper()
-	client, err := kubernetes.NewForConfig(api.config)
+	config := rest.CopyConfig(api.config)
+	config.WarningHandler = rest.NoWarnings{} // that Endpoints are old is known
+	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		t.Fatal(err)
 	}
