@@ -32,6 +32,8 @@ type applying struct {
 	// unready are the families in which something that the rules need failed:
 	// their rules stay as they are.
 	unready map[desired.Family]bool
+	// locked is that another program holds the lock.
+	locked error
 	// stuck are addresses that may still be in sets that they left; stuckAll:
 	// any address may be.
 	stuck    map[netip.Addr]struct{}

@@ -217,6 +217,26 @@ func TestWhatLeftIsJudgedAgainBeforeALockIsWaitedFor_2_11(t *testing.T) {
 	})
 }
 
+// TestALockIsWaitedForOnceAnApply: both families have one lock, and members that
+// change meanwhile have to wait.
+func TestALockIsWaitedForOnceAnApply(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &locked{kernel: newKernel()}
+		d := iptables.New(iptables.Config{IPv6: true}, k, quiet())
+		w, s, _ := small("10.2.0.1")
+		settle(t, d, s)
+		w.pod("bbbbbbbbbb1", side(), nil, "10.1.0.2", "fd00::2")
+		next := w.state()
+		k.held = true
+		began := time.Now()
+		if _, err := d.Apply(context.Background(), next); !errors.Is(err, iptables.ErrLocked) || time.Since(began) > 11*time.Second {
+			t.Errorf("after %s: %v", time.Since(began), err)
+		}
+		k.held = false
+		settle(t, d, next)
+	})
+}
+
 // TestAnAddressThatChangesHandsInheritsNothingThoughALockIsHeld_3_4: its
 // connections have the mark that lets them pass by whatever rules there are.
 func TestAnAddressThatChangesHandsInheritsNothingThoughALockIsHeld_3_4(t *testing.T) {
