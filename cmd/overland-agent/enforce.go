@@ -17,9 +17,12 @@ import (
 )
 
 const (
-	// reopenInterval is when a kernel that was refused is tried again: somebody
-	// has to load a module or install a program.
+	// reopenInterval is when a kernel that was refused is tried again, in the end:
+	// somebody has to load a module or install a program. Before it comes what
+	// doubles from reopenSoon on, for it may be a lock that is held at boot, when
+	// pods start and nothing protects them yet.
 	reopenInterval = 30 * time.Second
+	reopenSoon     = time.Second
 	// modesInterval is how often the node's ways of networking are looked at: they
 	// change when programs of the node are started with other settings.
 	modesInterval = 3 * time.Minute
@@ -77,19 +80,19 @@ func newEnforcer(name string, start node.Start, open func(context.Context) (kern
 
 // Run works until ctx ends, and returns nil; what the kernel enforces stays.
 func (e *enforcer) Run(ctx context.Context) error {
-	for ctx.Err() == nil {
+	for wait := min(reopenSoon, e.retry); ctx.Err() == nil; wait = min(2*wait, e.retry) {
 		err := e.serve(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
 		if old := e.now.Load(); old.refused == nil || old.refused.Error() != err.Error() {
-			e.log.WithError(err).Error("policies cannot be enforced on this node: trying again every half a minute")
+			e.log.WithError(err).Error("policies cannot be enforced on this node: trying again, every half a minute at least")
 			e.now.Store(&enforcement{refused: err, since: time.Now()})
 		}
 		e.attempted()
 		select {
 		case <-ctx.Done():
-		case <-time.After(e.retry):
+		case <-time.After(wait):
 		}
 	}
 	return nil

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -212,6 +214,30 @@ func TestAKernelThatIsRefusedIsTriedAgainAndSaidWhy(t *testing.T) {
 	missing = nil
 	mu.Unlock()
 	until(t, "ready", func() bool { return e.Ready() == nil })
+}
+
+// TestAKernelThatIsRefusedForAMomentIsTriedAgainSoon: after a reboot the node has
+// no rules until it can be opened (dataplane 4).
+func TestAKernelThatIsRefusedForAMomentIsTriedAgainSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began, tries := time.Now(), []time.Duration(nil)
+		e := newEnforcer("iptables", node.Reboot, func(context.Context) (kernel, error) {
+			tries = append(tries, time.Since(began))
+			return nil, errors.New("the lock is held")
+		}, newSource(), silent())
+		ctx, stop := context.WithTimeout(t.Context(), 100*time.Second)
+		defer stop()
+		if err := e.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		want := []time.Duration{0, 1, 3, 7, 15, 31, 61, 91}
+		for i := range want {
+			want[i] *= time.Second
+		}
+		if !slices.Equal(tries, want) {
+			t.Errorf("tried after %s, expected %s", tries, want)
+		}
+	})
 }
 
 func TestAFailingApplyIsNotReadyAndSaysWhy(t *testing.T) {

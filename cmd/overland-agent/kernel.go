@@ -8,6 +8,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/overland-net/overland/pkg/dataplane"
 	"github.com/overland-net/overland/pkg/dataplane/iptables"
 	"github.com/overland-net/overland/pkg/desired"
 	"github.com/overland-net/overland/pkg/model"
@@ -18,7 +19,8 @@ const podInterfaces = "azv"
 
 // iptablesKernel is the iptables dataplane on this node's kernel.
 type iptablesKernel struct {
-	*iptables.Dataplane
+	*successor
+	dataplane.Inspector
 	system *iptables.System
 }
 
@@ -37,7 +39,8 @@ func openIptables(cfg Config, log *logrus.Entry) func(context.Context) (kernel, 
 		log.WithFields(logrus.Fields{
 			"backend": info.Backend, "why": info.Why, "version": info.Version, "ipv6": info.IPv6, "missing": info.Missing,
 		}).Info("the kernel has what the iptables dataplane needs")
-		return iptablesKernel{iptables.New(iptablesConfig(mask, info), system, log), system}, nil
+		d := iptables.New(iptablesConfig(mask, info), system, log)
+		return iptablesKernel{&successor{Dataplane: d, elsewhere: system.RemoveElsewhere, log: log}, d, system}, nil
 	}
 }
 

@@ -47,6 +47,7 @@ type Watcher struct {
 	dirtyAt  time.Time // since when a change waits; zero: none does
 	listedAt time.Time
 	stale    bool // the table must be filled anew
+	overrun  bool // what waits to be read is old, and the kernel drops what is newer
 	failing  bool
 }
 
@@ -145,7 +146,8 @@ func (w *Watcher) due() time.Time {
 }
 
 // relist fills the table anew. Events that are older than the list are still to
-// come: each key's last one says what the list says, or what is newer.
+// come: each key's last one says what the list says, or what is newer. Not so in
+// an overrun: then nothing but a list counts until all of them are read.
 func (w *Watcher) relist(now time.Time) {
 	w.listedAt = now
 	t, err := w.list()
@@ -159,7 +161,7 @@ func (w *Watcher) relist(now time.Time) {
 	if w.failing {
 		w.log.Info("network interfaces and routes are listed again")
 	}
-	w.table, w.stale, w.failing = t, false, false
+	w.table, w.stale, w.failing = t, w.overrun, false
 	w.tell()
 }
 
@@ -182,10 +184,13 @@ func (w *Watcher) receive(wait time.Duration) error {
 	}
 	messages, from, err := w.events.Receive()
 	switch {
-	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+	case errors.Is(err, unix.EAGAIN):
+		w.overrun = false // all is read: from now on the kernel keeps what comes
+		return nil
+	case errors.Is(err, unix.EINTR):
 		return nil
 	case errors.Is(err, unix.ENOBUFS):
-		w.stale = true // events are lost
+		w.stale, w.overrun = true, true // events are lost
 		return nil
 	case err != nil:
 		return err

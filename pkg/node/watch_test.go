@@ -251,6 +251,31 @@ func TestNothingIsLostInAnOverrun(t *testing.T) {
 	})
 }
 
+// TestWhatChangesWhileAnOverrunIsReadIsNotLost: until all that waits is read, the
+// kernel drops what comes, and says so once only.
+func TestWhatChangesWhileAnOverrunIsReadIsNotLost(t *testing.T) {
+	inNamespace(t, func() {
+		w, h, handle := watching(t)
+		k := kernelOf{t, handle}
+		k.must(w.events.SetReceiveBufferSize(4096, true))
+		first := k.link("azv000000000aa")
+		for i := range 200 {
+			k.route(fmt.Sprintf("10.1.0.%d", i), first)
+		}
+		w.stale = false
+		for !w.stale {
+			k.must(w.receive(time.Millisecond))
+		}
+		w.relist(time.Now())
+		second := k.link("azv000000000bb")
+		k.route("10.2.0.1", second)
+		run(t, w)
+		h.await(t, "what came after the list", func(list []model.Interface) bool {
+			return len(list) == 2 && len(list[1].Addrs) == 1
+		})
+	})
+}
+
 // TestManyChangesEndInTheTruth makes pods come and go quickly.
 func TestManyChangesEndInTheTruth(t *testing.T) {
 	inNamespace(t, func() {

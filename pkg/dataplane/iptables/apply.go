@@ -32,6 +32,8 @@ type applying struct {
 	// unready are the families in which something that the rules need failed:
 	// their rules stay as they are.
 	unready map[desired.Family]bool
+	// locked is that another program holds the lock.
+	locked error
 	// stuck are addresses that may still be in sets that they left; stuckAll:
 	// any address may be.
 	stuck    map[netip.Addr]struct{}
@@ -53,13 +55,18 @@ func (d *Dataplane) Apply(ctx context.Context, want *desired.State) (dataplane.R
 	a.owe()
 	a.read()
 	a.updateSets()
-	a.sweep(func(f *family) bool { return !f.raise || f.failures > 0 || !a.ready(f) })
+	for _, f := range d.families {
+		a.forgetFlows(f)
+	}
+	// Also if the generation is to be raised: how long a lock has to be waited
+	// for is not known.
+	a.sweep(func(*family) bool { return true })
 	for _, f := range d.families {
 		a.updateRules(f)
 	}
 	a.sweep(func(f *family) bool { return f.raise }) // the generation could not be raised
 	for _, f := range d.families {
-		a.forgetFlows(f)
+		a.forgetAgain(f)
 	}
 	a.report.Applied = a.inForce()
 	if d.untidy {
@@ -129,7 +136,7 @@ func (a *applying) oweDelta(d delta.Delta) {
 		}
 		for _, addr := range d.Taken {
 			if desired.FamilyOf(addr) == f.family {
-				f.taken[addr] = struct{}{}
+				f.taken[addr] = false
 			}
 		}
 	}

@@ -87,18 +87,38 @@ func (a *applying) sweepFamily(f *family) {
 }
 
 // forgetFlows deletes the connections of addresses that came to a pod of this
-// node, or went, once nothing can bring them back by older rules.
+// node, or went: at once, so that none has a verdict that was another pod's,
+// however long rules cannot be written.
 func (a *applying) forgetFlows(f *family) {
-	if len(f.taken) == 0 || !a.ready(f) {
+	var addrs []netip.Addr
+	for addr, forgotten := range f.taken {
+		if !forgotten {
+			addrs = append(addrs, addr)
+		}
+	}
+	if len(addrs) == 0 || !a.deleteFlows(f, addrs) {
 		return
 	}
-	n, err := a.kernel.Flows(a.ctx, FlowChange{Op: DeleteFlows, Family: f.family, Addrs: sortedAddrs(f.taken)})
+	for _, addr := range addrs {
+		f.taken[addr] = true
+	}
+}
+
+// forgetAgain deletes them once nothing can bring them back by older rules.
+func (a *applying) forgetAgain(f *family) {
+	if len(f.taken) > 0 && a.ready(f) && a.deleteFlows(f, slices.Collect(maps.Keys(f.taken))) {
+		clear(f.taken)
+	}
+}
+
+func (a *applying) deleteFlows(f *family, addrs []netip.Addr) bool {
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	n, err := a.kernel.Flows(a.ctx, FlowChange{Op: DeleteFlows, Family: f.family, Addrs: addrs})
 	a.report.Released += n
 	if err != nil {
 		a.errs = append(a.errs, fmt.Errorf("forget the %s connections of addresses that changed hands: %w", f.family, err))
-		return
 	}
-	clear(f.taken)
+	return err == nil
 }
 
 func sortedAddrs(set map[netip.Addr]struct{}) []netip.Addr {

@@ -1,6 +1,7 @@
 package iptables
 
 import (
+	"errors"
 	"fmt"
 )
 
@@ -78,9 +79,15 @@ func (a *applying) resetMarks(f *family) error {
 // restore does a transaction. If it fails it may have been done all the same,
 // for one table or for both.
 func (a *applying) restore(f *family, ch changes) error {
+	if a.locked != nil {
+		return a.locked // it is one lock for all, and was waited for
+	}
 	a.report.Transactions++
 	if err := a.kernel.Restore(a.ctx, f.family, ch.script()); err != nil {
 		f.known = false
+		if errors.Is(err, ErrLocked) {
+			a.locked = err
+		}
 		return err
 	}
 	f.have = ch.applied(f.have)

@@ -174,6 +174,98 @@ func TestWhileTheLockIsHeldMembersStillCount(t *testing.T) {
 	})
 }
 
+// locked is a kernel on which another program holds the lock: to write rules
+// fails after as long as is waited for it.
+type locked struct {
+	*kernel
+	held  bool
+	flows []iptables.FlowChange
+	at    []time.Time
+}
+
+func (k *locked) Restore(ctx context.Context, f desired.Family, script []byte) error {
+	if !k.held {
+		return k.kernel.Restore(ctx, f, script)
+	}
+	time.Sleep(10 * time.Second)
+	return iptables.ErrLocked
+}
+
+func (k *locked) Flows(ctx context.Context, c iptables.FlowChange) (int, error) {
+	k.flows, k.at = append(k.flows, c), append(k.at, time.Now())
+	return k.kernel.Flows(ctx, c)
+}
+
+// TestWhatLeftIsJudgedAgainBeforeALockIsWaitedFor_2_11: that its rules have to be
+// written too is no reason to let flows of a member that left go on meanwhile.
+func TestWhatLeftIsJudgedAgainBeforeALockIsWaitedFor_2_11(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &locked{kernel: newKernel()}
+		d := start(t, k)
+		w, s, id := small("10.2.0.1", "10.2.0.2")
+		settle(t, d, s)
+		w.rules.Endpoints[0].Ingress = side(on(6, 80, 80, inSet(id))) // tighter
+		w.sets = w.sets.With(id, desired.Members{})
+		k.held, k.flows, k.at = true, nil, nil
+		began := time.Now()
+		if _, err := d.Apply(context.Background(), w.state()); !errors.Is(err, iptables.ErrLocked) {
+			t.Fatal(err)
+		}
+		if len(k.flows) == 0 || k.flows[0].Op != iptables.ResetMarks || k.at[0].Sub(began) > time.Second {
+			t.Errorf("%+v after %s", k.flows, k.at)
+		}
+	})
+}
+
+// TestALockIsWaitedForOnceAnApply: both families have one lock, and members that
+// change meanwhile have to wait.
+func TestALockIsWaitedForOnceAnApply(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &locked{kernel: newKernel()}
+		d := iptables.New(iptables.Config{IPv6: true}, k, quiet())
+		w, s, _ := small("10.2.0.1")
+		settle(t, d, s)
+		w.pod("bbbbbbbbbb1", side(), nil, "10.1.0.2", "fd00::2")
+		next := w.state()
+		k.held = true
+		began := time.Now()
+		if _, err := d.Apply(context.Background(), next); !errors.Is(err, iptables.ErrLocked) || time.Since(began) > 11*time.Second {
+			t.Errorf("after %s: %v", time.Since(began), err)
+		}
+		k.held = false
+		settle(t, d, next)
+	})
+}
+
+// TestAnAddressThatChangesHandsInheritsNothingThoughALockIsHeld_3_4: its
+// connections have the mark that lets them pass by whatever rules there are.
+func TestAnAddressThatChangesHandsInheritsNothingThoughALockIsHeld_3_4(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &locked{kernel: newKernel()}
+		d := start(t, k)
+		w, s, _ := small("10.2.0.1")
+		settle(t, d, s)
+		w.rules.Endpoints = nil
+		w.pod("bbbbbbbbbb1", side(), nil, "10.1.0.1")
+		next := w.state()
+		k.held, k.flows, k.at = true, nil, nil
+		began := time.Now()
+		for range 3 {
+			if r, err := d.Apply(context.Background(), next); !errors.Is(err, iptables.ErrLocked) || r.Applied {
+				t.Fatalf("%+v, %v", r, err)
+			}
+		}
+		if len(k.flows) != 1 || k.flows[0].Op != iptables.DeleteFlows || k.at[0].Sub(began) > time.Second {
+			t.Errorf("while the lock is held: %+v after %s", k.flows, k.at)
+		}
+		k.held, k.flows = false, nil
+		settle(t, d, next)
+		if !slices.ContainsFunc(k.flows, func(c iptables.FlowChange) bool { return c.Op == iptables.DeleteFlows }) {
+			t.Errorf("what older rules may have let in again: %+v", k.flows)
+		}
+	})
+}
+
 // refusing has a set that cannot be filled.
 type refusing struct {
 	*kernel

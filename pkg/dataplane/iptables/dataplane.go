@@ -82,8 +82,8 @@ type family struct {
 	// left are addresses whose connections have to be judged again, since when.
 	left      map[netip.Addr]struct{}
 	leftSince time.Time
-	// taken are addresses whose connections have to be forgotten.
-	taken map[netip.Addr]struct{}
+	// taken are addresses whose connections have to be forgotten: true, once more.
+	taken map[netip.Addr]bool
 	// idle are our chains that were not in use at the end of the last Apply;
 	// idleFailures counts the failures in a row to delete some, and until
 	// idleAfter it is not tried again.
@@ -124,7 +124,7 @@ func (d *Dataplane) begin() {
 		d.families = append(d.families, &family{
 			family: f,
 			left:   map[netip.Addr]struct{}{},
-			taken:  map[netip.Addr]struct{}{},
+			taken:  map[netip.Addr]bool{},
 		})
 	}
 }
