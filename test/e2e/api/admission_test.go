@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 Endpoints are written for those who still read them
+
 package api
 
 import (
