@@ -23,44 +23,6 @@ func newLedger() ledger {
 	return ledger{map[netip.Addr]uint32{}, map[netip.Addr][]uint32{}}
 }
 
-// azureService is the address of the platform's own service on each node
-// (semantics 1.5).
-var azureService = netip.MustParseAddr("168.63.129.16")
-
-// refusal is why a claim of a known cluster does not hold whatever else is
-// claimed; empty if it may hold.
-func (x *Index) refusal(c *cluster, kind model.Kind, a netip.Addr) model.RefusalReason {
-	switch {
-	case !a.IsValid() || a.Is4In6() || a.Zone() != "":
-		return model.RefusedMalformed // facts have no such addresses
-	case a.IsUnspecified():
-		// Not from the local cluster either: no set of the kernel takes it, so that
-		// who may write one pod's status could hold back everybody's policies.
-		return model.RefusedReservedAddress
-	case c.fact.Local:
-		return ""
-	case a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsMulticast() || a == azureService:
-		return model.RefusedReservedAddress
-	case x.localRanges.contains(a):
-		return model.RefusedLocalRange
-	case c.outside(kind, a):
-		return model.RefusedOutsideRanges
-	}
-	return ""
-}
-
-// outside tells whether an address is outside of the ranges declared for a kind
-// or, if none are, of those for the other kind: a cluster that declares any range
-// has no address elsewhere (semantics 1.6). An address of a family without ranges
-// is outside (1.2).
-func (c *cluster) outside(kind model.Kind, a netip.Addr) bool {
-	declared, in := len(c.fact.PodCIDRs), c.podRanges
-	if kind == model.KindNode && len(c.fact.NodeCIDRs) > 0 || declared == 0 {
-		declared, in = len(c.fact.NodeCIDRs), c.nodeRanges
-	}
-	return declared > 0 && !in.contains(a)
-}
-
 // claim is an endpoint's claim on an address, with what decides about it.
 type claim struct {
 	*model.Endpoint
@@ -73,7 +35,7 @@ func (x *Index) newClaim(e *model.Endpoint, a netip.Addr) claim {
 	c := x.clusters[e.Key.Cluster]
 	return claim{
 		Endpoint: e, cluster: c,
-		valid:    c.fact != nil && x.refusal(c, e.Key.Kind, a) == "",
+		valid:    c.fact != nil && c.refusal(x.localRanges, e.Key.Kind, a) == "",
 		declared: c.podRanges.contains(a) || c.nodeRanges.contains(a),
 	}
 }
@@ -242,7 +204,7 @@ func (x *Index) judge(n uint32, e *model.Endpoint, c *cluster) {
 		x.work.judged++
 		r := Refusal{Address: a}
 		if c.fact != nil {
-			r.Reason = x.refusal(c, e.Key.Kind, a)
+			r.Reason = c.refusal(x.localRanges, e.Key.Kind, a)
 		}
 		if list := x.ledger.contested[a]; len(list) > 0 {
 			x.contest(n, e, c, list, &r)

@@ -10,13 +10,11 @@ import (
 // its own or any other.
 type cluster struct {
 	name string
-	fact *model.Cluster // nil: not known
+	territory
 	// labels are those by which its endpoints are in sets now.
-	labels     model.Labels
-	podRanges  ranges
-	nodeRanges ranges
-	spaces     map[string]*space
-	hosts      *space // of its nodes
+	labels model.Labels
+	spaces map[string]*space
+	hosts  *space // of its nodes
 
 	pods, nodes growingMap[id, *Entry]
 	namespaces  growingMap[string, *model.Namespace]
@@ -50,8 +48,6 @@ func (c *cluster) entries(kind model.Kind) *growingMap[id, *Entry] {
 
 func (c *cluster) empty() bool { return c.fact == nil && len(c.spaces) == 0 && c.hosts == nil }
 
-func (c *cluster) local() bool { return c.fact != nil && c.fact.Local }
-
 // eachSpace gives all spaces of the cluster until f returns false.
 func (c *cluster) eachSpace(f func(*space) bool) bool {
 	for _, s := range c.spaces {
@@ -76,7 +72,7 @@ func (c *cluster) freeze() *clusterState {
 	if c.frozen == nil && len(c.refused) > 0 {
 		c.frozen = maps.Clone(c.refused)
 	}
-	return &clusterState{c.fact, c.pods.freeze(), c.nodes.freeze(), c.namespaces.freeze(), c.frozen}
+	return &clusterState{c.territory, c.pods.freeze(), c.nodes.freeze(), c.namespaces.freeze(), c.frozen}
 }
 
 // countRefused corrects the counts by the refusals of an entry, which may be nil.
@@ -267,7 +263,7 @@ func (x *Index) dropCluster(name string) {
 	}
 	wasLocal := c.fact.Local
 	x.touch(c)
-	c.fact, c.labels, c.podRanges, c.nodeRanges = nil, model.Labels{}, nil, nil
+	c.territory, c.labels = territory{}, model.Labels{}
 	if wasLocal {
 		x.judgeAll()
 	}

@@ -82,7 +82,8 @@ func sameNamespace(a, b *model.Namespace) bool {
 func sameCluster(a, b *model.Cluster) bool {
 	return a == b || a.Local == b.Local && a.UID == b.UID && a.Created == b.Created && a.Labels == b.Labels &&
 		sameRanges(a, b) && a.Suspended == b.Suspended && a.StaleAfter == b.StaleAfter &&
-		a.EndpointLimit == b.EndpointLimit && a.InContact == b.InContact
+		a.EndpointLimit == b.EndpointLimit && a.InContact == b.InContact &&
+		a.SpareAfter == b.SpareAfter && a.ServicesStaleAfter == b.ServicesStaleAfter && a.ExternalAddresses == b.ExternalAddresses
 }
 
 func sameRanges(a, b *model.Cluster) bool {

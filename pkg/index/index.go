@@ -129,7 +129,7 @@ func (x *Index) View() View {
 	clear(x.dirty.sets)
 	clear(x.dirty.ports)
 	x.dirty.clusters, x.dirty.sets, x.dirty.ports = x.dirty.clusters[:0], x.dirty.sets[:0], x.dirty.ports[:0]
-	x.view = View{&state{x.states.freeze(), x.owners.freeze(), x.members.freeze(), x.ports.freeze(), x.size}}
+	x.view = View{&state{x.states.freeze(), x.owners.freeze(), x.members.freeze(), x.ports.freeze(), x.localRanges, x.size}}
 	x.changed = false
 	return x.view
 }

@@ -33,11 +33,13 @@ type state struct {
 	owners   pset.Map[netip.Addr, *Entry]
 	members  pset.Map[selector.Selector, Members]
 	ports    pset.Map[PortQuery, PortMembers]
-	size     int
+	// localRanges are those of the local cluster.
+	localRanges ranges
+	size        int
 }
 
 type clusterState struct {
-	fact        *model.Cluster // nil: not known
+	territory
 	pods, nodes pset.Map[id, *Entry]
 	namespaces  pset.Map[string, *model.Namespace]
 	refused     map[model.RefusalReason]int

@@ -81,6 +81,35 @@ func TestMeshLinksAndUnlinks_3_3(t *testing.T) {
 	waitTruth(t, canada, s, "canada", nil) // stopping keeps what is known
 }
 
+func TestTermsOfFederatedServicesChangeWithoutAConnection_4_9(t *testing.T) {
+	local, s := newFakeAPI(t), newFakeSink()
+	canada := another(t, "aaaaaaaa-0000-0000-0000-000000000001")
+	rc := linkTo(local, "canada", 0, canada)
+	startMesh(t, local, s)
+	s.waitReason(t, "canada", model.ReasonInSync)
+	told := func(spare, stale time.Duration, external bool) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("the fact has %v, %v and %v", spare, stale, external), func() bool {
+			c, _ := s.of(model.KindCluster)[model.ClusterKey("canada")].(*model.Cluster)
+			return c != nil && c.SpareAfter == spare && c.ServicesStaleAfter == stale && c.ExternalAddresses == external
+		})
+	}
+	told(v1alpha1.DefaultSpareAfter, 0, false)
+	hellos := canada.count("get namespaces")
+	rc.Spec.Services.SpareAfter = &metav1.Duration{}
+	local.put(rc)
+	told(0, 0, false)
+	rc.Spec.Services.StaleAfter = metav1.Duration{Duration: time.Hour}
+	local.put(rc)
+	told(0, time.Hour, false)
+	rc.Spec.Services.AllowExternalAddresses = true
+	local.put(rc)
+	told(0, time.Hour, true)
+	if n := canada.count("get namespaces"); n != hellos {
+		t.Errorf("who it is was asked %d times more", n-hellos)
+	}
+}
+
 func TestMeshReconnectsWhenTheSecretChanges_1_2(t *testing.T) {
 	local, s := newFakeAPI(t), newFakeSink()
 	canada := another(t, "aaaaaaaa-0000-0000-0000-000000000001")

@@ -118,7 +118,7 @@ func (p *plan) authenticate(ref v1alpha1.SecretRef, s secrets) {
 	p.credentials, p.connection.kubeconfig = credentials, sha256.Sum256(data)
 }
 
-// factOf is the Cluster fact of a RemoteCluster.
+// factOf is the Cluster fact of a RemoteCluster with its defaults.
 func factOf(rc *v1alpha1.RemoteCluster) *model.Cluster {
 	return &model.Cluster{
 		Name:          rc.Name,
@@ -130,6 +130,10 @@ func factOf(rc *v1alpha1.RemoteCluster) *model.Cluster {
 		Suspended:     rc.Spec.Suspend,
 		StaleAfter:    max(rc.Spec.Identities.StaleAfter.Duration, 0),
 		EndpointLimit: int(rc.Spec.Limits.Endpoints),
+
+		SpareAfter:         max(rc.Spec.Services.SpareAfter.Duration, 0),
+		ServicesStaleAfter: max(rc.Spec.Services.StaleAfter.Duration, 0),
+		ExternalAddresses:  rc.Spec.Services.AllowExternalAddresses,
 	}
 }
 
