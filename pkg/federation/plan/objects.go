@@ -1,6 +1,19 @@
 package plan
 
-import discoveryv1 "k8s.io/api/discovery/v1"
+import (
+	"cmp"
+	"hash/fnv"
+	"maps"
+	"slices"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/overland-net/overland/pkg/model"
+)
 
 // What an object of ours bears.
 const (
@@ -44,4 +57,180 @@ func ServiceOf(s *discoveryv1.EndpointSlice) (string, bool) {
 		name = s.Labels[LabelParked]
 	}
 	return name, name != ""
+}
+
+// serviceProxyName makes kube-proxy pass an object by.
+const serviceProxyName = "service.kubernetes.io/service-proxy-name"
+
+// labels are those of an EndpointSlice of ours.
+func (p *planner) labels(cluster string, park bool) map[string]string {
+	out := map[string]string{}
+	if park {
+		out[LabelParked] = p.service.Key.Name
+		out[serviceProxyName] = ManagedBy
+	} else {
+		for k, v := range p.service.Labels.All() {
+			if !ownLabel(k) {
+				out[k] = v
+			}
+		}
+		out[discoveryv1.LabelServiceName] = p.service.Key.Name
+	}
+	if park || p.service.Headless {
+		out[corev1.IsHeadlessService] = ""
+	}
+	out[discoveryv1.LabelManagedBy] = ManagedBy
+	if cluster != "" {
+		out[LabelSourceCluster] = cluster
+	}
+	return out
+}
+
+// ownLabel tells whether a label is set by us, whatever the Service has.
+func ownLabel(key string) bool {
+	switch key {
+	case discoveryv1.LabelServiceName, discoveryv1.LabelManagedBy, corev1.IsHeadlessService:
+		return true
+	}
+	return model.ReservedLabel(key)
+}
+
+// annotations are those of ours that an EndpointSlice has; nil: it has not. The
+// object that is of no cluster is the state.
+func (p *planner) annotations(cluster string) map[string]*string {
+	out := map[string]*string{
+		AnnotationFormat: new(strconv.Itoa(Format)), AnnotationApplied: &p.applied,
+		AnnotationAppliedPreference: nil, AnnotationSufficient: nil,
+	}
+	if cluster == "" {
+		out[AnnotationAppliedPreference] = &p.pref.text
+		out[AnnotationSufficient] = optional(writeSufficient(p.since))
+	}
+	return out
+}
+
+// owner is the reference to the Service (semantics 4.6).
+func (p *planner) owner() metav1.OwnerReference {
+	return metav1.OwnerReference{
+		APIVersion: "v1", Kind: "Service", Name: p.service.Key.Name, UID: types.UID(p.service.UID.String()),
+		Controller: new(true), BlockOwnerDeletion: new(false),
+	}
+}
+
+// dress gives an EndpointSlice its metadata. Annotations of others stay.
+func (p *planner) dress(s *discoveryv1.EndpointSlice, cluster string, park bool) {
+	s.Labels = p.labels(cluster, park)
+	s.Annotations = annotated(s.Annotations, p.annotations(cluster))
+	s.OwnerReferences = []metav1.OwnerReference{p.owner()}
+}
+
+// dressed tells whether dress would change nothing.
+func (p *planner) dressed(s *discoveryv1.EndpointSlice, cluster string, park bool) bool {
+	return maps.Equal(s.Labels, p.labels(cluster, park)) && hasAnnotations(s.Annotations, p.annotations(cluster)) &&
+		p.ownedBy(s.OwnerReferences)
+}
+
+func (p *planner) ownedBy(had []metav1.OwnerReference) bool {
+	if len(had) != 1 {
+		return false
+	}
+	h, want := had[0], p.owner()
+	return h.APIVersion == want.APIVersion && h.Kind == want.Kind && h.Name == want.Name && h.UID == want.UID &&
+		value(h.Controller) && !value(h.BlockOwnerDeletion)
+}
+
+// annotated is a set of annotations with those of ours.
+func annotated(had map[string]string, ours map[string]*string) map[string]string {
+	out := maps.Clone(had)
+	if out == nil {
+		out = map[string]string{}
+	}
+	for k, v := range ours {
+		if v == nil {
+			delete(out, k)
+		} else {
+			out[k] = *v
+		}
+	}
+	return out
+}
+
+func hasAnnotations(had map[string]string, ours map[string]*string) bool {
+	for k, v := range ours {
+		if has, ok := had[k]; ok != (v != nil) || has != value(v) {
+			return false
+		}
+	}
+	return true
+}
+
+// names are those that an object to create cannot have.
+func (p *planner) names() map[string]bool {
+	taken := map[string]bool{}
+	for _, s := range p.owned.all {
+		taken[s.Name] = true
+	}
+	return taken
+}
+
+// newSlice is an object of a name that nothing has: of the Service, the cluster, a
+// hash of what it is for, and a number.
+func (p *planner) newSlice(key groupKey, taken map[string]bool) *discoveryv1.EndpointSlice {
+	h := fnv.New64a()
+	for _, part := range []string{p.service.Key.Name, key.cluster, string(key.family), key.ports, strconv.FormatBool(key.parked)} {
+		h.Write([]byte(part + "\x00")) //nolint:errcheck // it never fails
+	}
+	base := p.service.Key.Name + "-" + cmp.Or(key.cluster, "federated") + "-" + strconv.FormatUint(h.Sum64(), 36) + "-"
+	for n := 0; ; n++ {
+		name := base + strconv.Itoa(n)
+		if !taken[name] && !p.world.Facts.named(model.EndpointSliceKey(p.local, p.service.Key.Namespace, name)) {
+			taken[name] = true
+			return &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: p.service.Key.Namespace, Name: name}}
+		}
+	}
+}
+
+// endpoint is an endpoint as the API has it: of a linked cluster without what
+// readers would take for local (semantics 4.6).
+func (p *planner) endpoint(e *candidate, local bool) discoveryv1.Endpoint {
+	out := discoveryv1.Endpoint{
+		Addresses:  []string{e.addr.String()},
+		Conditions: discoveryv1.EndpointConditions{Ready: new(e.ready), Serving: new(e.serving), Terminating: new(e.terminating)},
+		Hostname:   optional(e.hostname), Zone: optional(e.zone),
+		Hints: hintsOf(p.service).forEndpoint(&e.endpoint, local),
+	}
+	if local {
+		out.NodeName = optional(e.node)
+		if t := e.target; t != (model.TargetRef{}) {
+			out.TargetRef = &corev1.ObjectReference{Kind: t.Kind, Namespace: t.Namespace, Name: t.Name, UID: types.UID(t.UID)}
+		}
+	}
+	return out
+}
+
+// sameEndpoint tells whether endpoint would write what is there.
+func (p *planner) sameEndpoint(had *discoveryv1.Endpoint, e *candidate, local bool) bool {
+	want := p.endpoint(e, local)
+	return slices.Equal(had.Addresses, want.Addresses) && samePointers(had.Conditions.Ready, want.Conditions.Ready) &&
+		samePointers(had.Conditions.Serving, want.Conditions.Serving) &&
+		samePointers(had.Conditions.Terminating, want.Conditions.Terminating) &&
+		samePointers(had.Hostname, want.Hostname) && samePointers(had.NodeName, want.NodeName) &&
+		samePointers(had.Zone, want.Zone) && samePointers(had.TargetRef, want.TargetRef) &&
+		len(had.DeprecatedTopology) == 0 && sameHints(had.Hints, want.Hints)
+}
+
+func sameHints(a, b *discoveryv1.EndpointHints) bool {
+	return (a == nil) == (b == nil) &&
+		(a == nil || slices.Equal(a.ForZones, b.ForZones) && slices.Equal(a.ForNodes, b.ForNodes))
+}
+
+func samePointers[T comparable](a, b *T) bool {
+	return (a == nil) == (b == nil) && (a == nil || *a == *b)
+}
+
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
 }

@@ -63,7 +63,7 @@ type ClusterReport struct {
 	// are published at all. Partial: not listed by this leader.
 	Stale, Partial bool
 	// Backing are the names of its backing services, at most maxNamed of the
-	// BackingCount.
+	// BackingCount; none of a partial cluster.
 	Backing      []string
 	BackingCount int
 	// Taken are its endpoints that are fit to be published, Ready those that are
@@ -105,4 +105,27 @@ type Refused struct {
 	Reason   Reason
 	Count    int
 	Examples []string // at most maxExamples
+}
+
+// reportParts says what became of each cluster's endpoints.
+func (p *planner) reportParts(out *output) {
+	for _, o := range out.published {
+		o.part.published++
+		o.part.publishedReady = o.part.publishedReady || o.ready
+	}
+	for _, c := range p.parts {
+		r := ClusterReport{
+			Name: c.Name, State: c.state, Stale: c.stale, Partial: c.readBack,
+			BackingCount: len(c.backing), Taken: len(c.taken), Published: c.published, Refused: c.refused.sorted(),
+		}
+		for _, s := range c.backing[:min(len(c.backing), maxNamed)] {
+			r.Backing = append(r.Backing, s.Key.Name)
+		}
+		for _, e := range c.taken {
+			if e.ready {
+				r.Ready++
+			}
+		}
+		p.result.Report.Clusters = append(p.result.Report.Clusters, r)
+	}
 }
