@@ -6,6 +6,10 @@ import (
 )
 
 // choose settles which clusters serve (semantics 4.7, 4.9).
+//
+// What serves now is read from the state, that is from the output. What is chosen
+// is chosen again by what the state then says: so it does not matter which of the
+// writes of a plan have been made when the next one is made.
 func (p *planner) choose() {
 	switch {
 	case p.pref.any:
@@ -25,6 +29,7 @@ func (p *planner) sufficient(c *part) bool {
 // serveAll lets all of some clusters serve, and spare ones if the others together
 // have not enough.
 func (p *planner) serveAll(parts []*part, onlyReady bool) {
+	p.serving = servingAll
 	ready := 0
 	for _, c := range parts {
 		if !c.stale && !c.withdrawn {
@@ -44,8 +49,15 @@ func (p *planner) serveAll(parts []*part, onlyReady bool) {
 	}
 }
 
-// serveOne lets one cluster serve, and no other.
+// serveOne lets one cluster serve, and no other. Only what is preferred to it has
+// to settle.
 func (p *planner) serveOne(one *part) {
+	p.serving = one.Name
+	if i := slices.Index(p.pref.order, one.Name); i >= 0 {
+		for _, name := range p.pref.order[i:] {
+			delete(p.since, name)
+		}
+	}
 	for _, c := range p.parts {
 		switch {
 		case c == one:
@@ -61,11 +73,7 @@ func (p *planner) serveOne(one *part) {
 // chooseLocal is the preference local.
 func (p *planner) chooseLocal() {
 	local := p.part(p.local)
-	others := false
-	for name := range p.memory.serving {
-		others = others || name != p.local
-	}
-	if local != nil && p.sufficient(local) && (!others || p.edited() || p.settled(local)) {
+	if local != nil && p.sufficient(local) && (p.memory.serving == p.local || p.edited() || p.settled(local)) {
 		p.serveOne(local)
 		return
 	}
@@ -85,8 +93,8 @@ func (p *planner) chooseOrdered() {
 			c.state = StateUnlisted
 		}
 	}
-	now := p.servesAlone(listed)
-	keep := now != nil && p.sufficient(now)
+	now := p.part(p.memory.serving)
+	keep := slices.Contains(listed, now) && p.sufficient(now)
 	var first, back *part
 	for _, c := range listed {
 		if keep && c == now {
@@ -109,27 +117,13 @@ func (p *planner) chooseOrdered() {
 		p.serveOne(back)
 	case keep:
 		p.serveOne(now)
-	case first != nil && (now != nil || len(p.memory.serving) == 0 || p.edited()):
+	case first != nil && (p.memory.serving != servingAll || p.edited()):
 		p.serveOne(first)
 	case back != nil:
 		p.serveOne(back)
 	default:
 		p.serveAll(listed, true)
 	}
-}
-
-// servesAlone is the one listed cluster that serves by what is published; nil if
-// none or several do.
-func (p *planner) servesAlone(listed []*part) *part {
-	if len(p.memory.serving) != 1 {
-		return nil
-	}
-	for _, c := range listed {
-		if p.memory.serving[c.Name] {
-			return c
-		}
-	}
-	return nil
 }
 
 // edited tells whether the preference is another than that by which the objects

@@ -180,15 +180,15 @@ func oldAddress(o outgoing) corev1.EndpointAddress {
 	if t := o.target; t != (model.TargetRef{}) {
 		name := t.Name
 		if !o.part.Local {
-			name = o.part.Name + "/" + t.Name
+			name = prefix(o.part.Name) + t.Name
 		}
 		a.TargetRef = &corev1.ObjectReference{Kind: t.Kind, Namespace: t.Namespace, Name: name, UID: types.UID(t.UID)}
 	}
 	return a
 }
 
-// unprefixed is the name that oldAddress wrote with its cluster.
-func unprefixed(cluster, name string) string { return strings.TrimPrefix(name, cluster+"/") }
+// prefix is what stands before the name of a linked cluster's pod.
+func prefix(cluster string) string { return cluster + "/" }
 
 // sameEndpoints tells whether an object says what another does: API servers of
 // some versions put the subsets in an order, and cut, of their own.

@@ -34,6 +34,9 @@ const (
 	// AnnotationAppliedPreference, of the state, is the preference that it was
 	// made by.
 	AnnotationAppliedPreference = "federation.overland.dev/applied-preference"
+	// AnnotationServing, of the state, is the cluster that serves alone, or * for
+	// several together.
+	AnnotationServing = "federation.overland.dev/serving"
 	// AnnotationSufficient, of the state, is since when clusters that are
 	// preferred to what serves have been sufficient: CLUSTER=TIME, the time as
 	// RFC 3339 with milliseconds, separated by commas, sorted by name.
@@ -100,10 +103,11 @@ func ownLabel(key string) bool {
 func (p *planner) annotations(cluster string) map[string]*string {
 	out := map[string]*string{
 		AnnotationFormat: new(strconv.Itoa(Format)), AnnotationApplied: &p.applied,
-		AnnotationAppliedPreference: nil, AnnotationSufficient: nil,
+		AnnotationAppliedPreference: nil, AnnotationServing: nil, AnnotationSufficient: nil,
 	}
 	if cluster == "" {
 		out[AnnotationAppliedPreference] = &p.pref.text
+		out[AnnotationServing] = &p.serving
 		out[AnnotationSufficient] = optional(writeSufficient(p.since))
 	}
 	return out

@@ -5,9 +5,12 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"github.com/overland-net/overland/pkg/model"
 )
 
 // owned are the EndpointSlices of ours that a Service has, by name.
@@ -17,6 +20,8 @@ type owned struct {
 	// of a newer form, which are left alone (semantics 5.1).
 	groups        map[groupKey][]*discoveryv1.EndpointSlice
 	states, newer []*discoveryv1.EndpointSlice
+	// published and parked are the clusters with such endpoints.
+	published, parked map[string]bool
 	// hostnames are those that are published; nil until somebody asks.
 	hostnames map[publishedAt]string
 }
@@ -33,7 +38,7 @@ type groupKey struct {
 // readHave sorts the objects that there are, and reads what they remember.
 func (p *planner) readHave() {
 	p.owned.groups = map[groupKey][]*discoveryv1.EndpointSlice{}
-	p.memory.serving = map[string]bool{}
+	p.owned.published, p.owned.parked = map[string]bool{}, map[string]bool{}
 	p.owned.all = slices.SortedFunc(slices.Values(p.have.Slices), func(a, b *discoveryv1.EndpointSlice) int {
 		return cmp.Compare(a.Name, b.Name)
 	})
@@ -47,8 +52,9 @@ func (p *planner) readHave() {
 		default:
 			key := groupKey{cluster, s.AddressType, portKey(writtenPorts(s.Ports)), parked(s)}
 			p.owned.groups[key] = append(p.owned.groups[key], s)
-			if !key.parked && len(s.Endpoints) > 0 {
-				p.memory.serving[cluster] = true
+			if len(s.Endpoints) > 0 {
+				p.owned.published[cluster] = p.owned.published[cluster] || !key.parked
+				p.owned.parked[cluster] = p.owned.parked[cluster] || key.parked
 			}
 		}
 	}
@@ -65,6 +71,7 @@ func (p *planner) remember() {
 	if len(p.owned.states) > 0 {
 		state := p.owned.states[0]
 		p.memory.preference = state.Annotations[AnnotationAppliedPreference]
+		p.memory.serving = state.Annotations[AnnotationServing]
 		p.memory.sufficient = readSufficient(state.Annotations[AnnotationSufficient])
 	}
 }
@@ -80,8 +87,8 @@ func parked(s *discoveryv1.EndpointSlice) bool {
 	return s.Labels[discoveryv1.LabelServiceName] == ""
 }
 
-// readBack takes what is published, or else parked, of a partial cluster (semantics
-// 4.9).
+// readBack takes what is published of a partial cluster, then what is parked
+// (semantics 4.9).
 func (p *planner) readBack(c *part) {
 	c.readBack = true
 	c.taken = map[netip.Addr]*candidate{}
@@ -96,9 +103,6 @@ func (p *planner) readBack(c *part) {
 					c.taken[e.addr] = &candidate{endpoint: e, ports: list}
 				}
 			}
-		}
-		if len(c.taken) > 0 {
-			break
 		}
 	}
 	p.readBackReferences(c)
@@ -134,11 +138,14 @@ func (p *planner) readBackReferences(c *part) {
 				if err != nil || e == nil {
 					continue
 				}
-				e.node = value(address.NodeName)
 				if t := address.TargetRef; t != nil {
-					e.target.Kind, e.target.Namespace, e.target.UID = t.Kind, t.Namespace, string(t.UID)
-					e.target.Name = unprefixed(c.Name, t.Name)
+					name, its := strings.CutPrefix(t.Name, prefix(c.Name))
+					if !its {
+						continue
+					}
+					e.target = model.TargetRef{Kind: t.Kind, Namespace: t.Namespace, Name: name, UID: string(t.UID)}
 				}
+				e.node = value(address.NodeName)
 			}
 		}
 	}

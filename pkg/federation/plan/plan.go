@@ -68,16 +68,16 @@ type Change struct {
 	Op        Op
 	Slice     *discoveryv1.EndpointSlice
 	Endpoints *corev1.Endpoints
-	// Remembers: it says what the Changes before it did, and is to be made only if
-	// none of them failed.
-	Remembers bool
+	// Dependent: it takes away what the Changes before it replace, and is to be made
+	// only if none of them failed.
+	Dependent bool
 }
 
 // Result is a plan.
 type Result struct {
 	// Changes are in the order in which they are to be made: what is new before
-	// what goes. If one fails, the others may still be made, but for those that
-	// remember; and it is planned again.
+	// what goes. If one fails, the others may still be made, but for those that are
+	// Dependent; and it is planned again.
 	Changes []Change
 	// Condition is what is to be on the Service; nil: none of ours.
 	Condition *Condition
@@ -101,6 +101,7 @@ type planner struct {
 	// applied is the canonical expression that is evaluated.
 	applied string
 	since   map[string]time.Time
+	serving string // as in memory
 	foreign []Foreign
 	result  Result
 }
@@ -166,8 +167,8 @@ func (p *planner) serve() {
 		p.count(part)
 	}
 	p.pref = p.prefers()
-	p.choose()
 	p.hostnames()
+	p.choose()
 	out := p.publish()
 	p.writeSlices(out)
 	p.writeEndpoints(out)

@@ -111,9 +111,12 @@ type memory struct {
 	hasApplied bool   // also that of an empty one
 	preference string
 	sufficient map[string]time.Time
-	// serving are the clusters with published endpoints.
-	serving map[string]bool
+	// serving is the cluster that serves alone, or servingAll; empty: nothing yet.
+	serving string
 }
+
+// servingAll is several clusters together: no name of a cluster.
+const servingAll = "*"
 
 const timeFormat = "2006-01-02T15:04:05.000Z07:00"
 

@@ -18,6 +18,7 @@ type output struct {
 	published []outgoing
 	// kept are groups of partial clusters, which stay as they are.
 	kept map[groupKey]bool
+	left map[*part]tally // what is not published of what is taken
 }
 
 type outgoing struct {
@@ -90,7 +91,7 @@ type publishedAt struct {
 
 // publish settles which endpoints are in which group.
 func (p *planner) publish() *output {
-	out := &output{groups: map[groupKey]*group{}, kept: map[groupKey]bool{}}
+	out := &output{groups: map[groupKey]*group{}, kept: map[groupKey]bool{}, left: map[*part]tally{}}
 	seen := p.writtenByNewer()
 	for _, c := range p.parts {
 		if c.readBack && p.keeps(c, seen, out) {
@@ -107,20 +108,22 @@ func (p *planner) publish() *output {
 
 // publishPart publishes a cluster's endpoints.
 func (p *planner) publishPart(c *part, seen map[netip.Addr]bool, out *output) {
+	var left tally
 	for _, a := range slices.SortedFunc(maps.Keys(c.taken), netip.Addr.Compare) {
 		e := c.taken[a]
 		switch {
 		case c.onlyReady && !e.ready:
-			c.refused.address(NotReady, a)
+			left.address(NotReady, a)
 			continue
 		case seen[a]:
-			c.refused.address(Duplicate, a)
+			left.address(Duplicate, a)
 			continue
 		}
 		seen[a] = true
 		out.put(c, e, false)
 		out.published = append(out.published, outgoing{c, e})
 	}
+	out.left[c] = left
 }
 
 // park keeps a silent cluster's endpoints where nobody routes to them.
@@ -142,22 +145,25 @@ func (out *output) put(c *part, e *candidate, park bool) {
 
 // keeps leaves the objects of a partial cluster as they are, unless what was
 // parked has to serve, or what was published is spare: then they move, with what
-// they had (semantics 4.9).
+// they had (semantics 4.9). A move that was not finished goes on.
 func (p *planner) keeps(c *part, seen map[netip.Addr]bool, out *output) bool {
 	if c.withdrawn {
 		return true // and nothing of it is wanted
 	}
-	published, serves := p.memory.serving[c.Name], c.state == StateServing
-	if serves && !published && len(c.taken) > 0 || !serves && published && c.stale {
+	published, parked := p.owned.published[c.Name], p.owned.parked[c.Name]
+	serves := c.state == StateServing || published && !c.stale
+	if serves && published {
+		c.state = StateServing
+	}
+	if serves && parked || !serves && published {
 		return false
 	}
 	for key := range p.owned.groups {
 		out.kept[key] = out.kept[key] || key.cluster == c.Name
 	}
-	if !published {
+	if !serves {
 		return true
 	}
-	c.state = StateServing
 	for _, a := range slices.SortedFunc(maps.Keys(c.taken), netip.Addr.Compare) {
 		out.published = append(out.published, outgoing{c, c.taken[a]})
 		seen[a] = true

@@ -114,6 +114,7 @@ func (p *planner) reportParts(out *output) {
 		o.part.publishedReady = o.part.publishedReady || o.ready
 	}
 	for _, c := range p.parts {
+		c.refused.all(out.left[c])
 		r := ClusterReport{
 			Name: c.Name, State: c.state, Stale: c.stale, Partial: c.readBack,
 			BackingCount: len(c.backing), Taken: len(c.taken), Published: c.published, Refused: c.refused.sorted(),

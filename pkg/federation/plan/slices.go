@@ -24,7 +24,7 @@ func (p *planner) writeSlices(out *output) {
 	for _, key := range slices.SortedFunc(maps.Keys(p.owned.groups), compareGroups) {
 		if out.groups[key] == nil && !out.kept[key] {
 			for _, s := range p.owned.groups[key] {
-				changes.deletes = append(changes.deletes, Change{Op: Delete, Slice: s})
+				changes.deletes = append(changes.deletes, Change{Op: Delete, Slice: s, Dependent: true})
 			}
 		}
 	}
@@ -36,12 +36,8 @@ func (p *planner) writeSlices(out *output) {
 		stays = stays || !key.parked
 		p.writeGroup(key, out.groups[key], names, &changes)
 	}
-	for _, list := range [...][]Change{changes.creates, changes.updates, changes.deletes} {
-		for _, c := range list {
-			p.change(c)
-		}
-	}
-	p.writeState(!stays || !p.pref.any, names)
+	state, stateless := p.writeState(!stays || !p.pref.any, names)
+	p.result.Changes = slices.Concat(changes.creates, changes.updates, state, changes.deletes, stateless)
 }
 
 func compareGroups(a, b groupKey) int {
@@ -77,7 +73,7 @@ func (p *planner) writeGroup(key groupKey, g *group, names map[string]bool, chan
 	for _, at := range placed {
 		switch {
 		case len(at.now) == 0:
-			changes.deletes = append(changes.deletes, Change{Op: Delete, Slice: at.had})
+			changes.deletes = append(changes.deletes, Change{Op: Delete, Slice: at.had, Dependent: true})
 		case at.dirty:
 			changes.updates = append(changes.updates, Change{Op: Update, Slice: p.written(at.had.DeepCopy(), key, g, at.now)})
 		}
@@ -139,15 +135,16 @@ func (p *planner) written(s *discoveryv1.EndpointSlice, key groupKey, g *group, 
 	return s
 }
 
-// writeState plans the object that only remembers.
-func (p *planner) writeState(wanted bool, names map[string]bool) {
+// writeState plans the object that only remembers: what to write, and what of it
+// there is too much.
+func (p *planner) writeState(wanted bool, names map[string]bool) (writes, deletes []Change) {
 	var had *discoveryv1.EndpointSlice
 	for i, s := range p.owned.states {
 		if i == 0 && wanted {
 			had = s
 			continue
 		}
-		p.change(Change{Op: Delete, Slice: s, Remembers: true})
+		deletes = append(deletes, Change{Op: Delete, Slice: s, Dependent: true})
 	}
 	switch {
 	case !wanted:
@@ -159,19 +156,21 @@ func (p *planner) writeState(wanted bool, names map[string]bool) {
 		}
 		made.Endpoints = []discoveryv1.Endpoint{}
 		p.dress(made, "", false)
-		p.change(Change{Op: Create, Slice: made, Remembers: true})
+		writes = append(writes, Change{Op: Create, Slice: made})
 	case !p.dressed(had, "", false) || len(had.Endpoints) > 0:
 		now := had.DeepCopy()
 		now.Endpoints = []discoveryv1.Endpoint{}
 		p.dress(now, "", false)
-		p.change(Change{Op: Update, Slice: now, Remembers: true})
+		writes = append(writes, Change{Op: Update, Slice: now})
 	}
+	return writes, deletes
 }
 
 // remove plans that nothing of ours is left of a Service that is not federated
 // (semantics 4.10). Endpoints are the core controller's where there is a selector.
 func (p *planner) remove() {
-	for _, s := range p.have.Slices {
+	p.readHave()
+	for _, s := range p.owned.all {
 		if !newer(s.Annotations) {
 			p.change(Change{Op: Delete, Slice: s})
 		}
