@@ -49,10 +49,11 @@ func (p *planner) writeEndpoints(out *output) {
 		return
 	}
 	chosen, truncated := p.chooseAddresses(out)
-	now := p.endpointsObject(chosen, truncated)
-	if had != nil && p.sameEndpoints(had, now, truncated) {
+	subsets := subsets(chosen)
+	if had != nil && p.sameEndpoints(had, subsets, truncated) {
 		return
 	}
+	now := p.endpointsObject(subsets, truncated)
 	if many := max(len(chosen), countAddresses(had)) > manyAddresses; many {
 		if wait, ok := p.writtenLately(had); ok {
 			p.due(wait)
@@ -98,7 +99,7 @@ func (p *planner) chooseAddresses(out *output) (chosen []outgoing, truncated boo
 	if f := p.service.Families; len(f) > 0 {
 		family = f[0]
 	}
-	seen := map[netip.Addr]bool{}
+	seen := make(map[netip.Addr]bool, len(out.published))
 	for _, o := range out.published {
 		if familyOf(o.addr) == family && !o.terminating && !seen[o.addr] {
 			seen[o.addr] = true
@@ -113,16 +114,20 @@ func (p *planner) chooseAddresses(out *output) (chosen []outgoing, truncated boo
 
 // endpointsObject is the object in the seed's form. What others have annotated
 // stays; a label of the core controller would make it theirs again.
-func (p *planner) endpointsObject(chosen []outgoing, truncated bool) *corev1.Endpoints {
+func (p *planner) endpointsObject(subsets []corev1.EndpointSubset, truncated bool) *corev1.Endpoints {
 	now := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Namespace: p.service.Key.Namespace, Name: p.service.Key.Name}}
 	if p.have.Endpoints != nil {
 		now = p.have.Endpoints.DeepCopy()
 	}
-	now.Labels = map[string]string{discoveryv1.LabelSkipMirror: "true"}
+	now.Labels = endpointsLabels()
 	now.Annotations = annotated(now.Annotations, p.endpointsAnnotations(truncated))
 	now.OwnerReferences = []metav1.OwnerReference{p.owner()}
-	now.Subsets = subsets(chosen)
+	now.Subsets = subsets
 	return now
+}
+
+func endpointsLabels() map[string]string {
+	return map[string]string{discoveryv1.LabelSkipMirror: "true"}
 }
 
 func (p *planner) endpointsAnnotations(truncated bool) map[string]*string {
@@ -190,12 +195,12 @@ func oldAddress(o outgoing) corev1.EndpointAddress {
 // prefix is what stands before the name of a linked cluster's pod.
 func prefix(cluster string) string { return cluster + "/" }
 
-// sameEndpoints tells whether an object says what another does: API servers of
+// sameEndpoints tells whether an object says what is to be said: API servers of
 // some versions put the subsets in an order, and cut, of their own.
-func (p *planner) sameEndpoints(had, now *corev1.Endpoints, truncated bool) bool {
-	return maps.Equal(had.Labels, now.Labels) && hasAnnotations(had.Annotations, p.endpointsAnnotations(truncated)) &&
+func (p *planner) sameEndpoints(had *corev1.Endpoints, now []corev1.EndpointSubset, truncated bool) bool {
+	return maps.Equal(had.Labels, endpointsLabels()) && hasAnnotations(had.Annotations, p.endpointsAnnotations(truncated)) &&
 		p.ownedBy(had.OwnerReferences) &&
-		(slices.EqualFunc(had.Subsets, now.Subsets, sameSubset) || bytes.Equal(meaning(had.Subsets), meaning(now.Subsets)))
+		(slices.EqualFunc(had.Subsets, now, sameSubset) || bytes.Equal(meaning(had.Subsets), meaning(now)))
 }
 
 func sameSubset(a, b corev1.EndpointSubset) bool {

@@ -21,13 +21,20 @@ type Facts struct {
 	clusterIPs map[netip.Addr]int
 	// naming are the EndpointSlices of backing services, by the addresses that
 	// they name.
-	naming map[netip.Addr][]*slice
+	naming map[netip.Addr]namers
+}
+
+// namers are slices that name one address: mostly there is one.
+type namers struct {
+	first *slice
+	more  []*slice
 }
 
 // namespace is what is known in the namespaces of one name (semantics 2.4).
 type namespace struct {
 	places    map[string]*place // by cluster
 	federated map[string]*federated
+	terms     terms
 }
 
 // place is a namespace of one cluster.
@@ -41,7 +48,8 @@ type place struct {
 
 // service is a Service, as a possible backing service.
 type service struct {
-	fact  *model.Service
+	key   model.Key
+	fact  *model.Service // nil: it is gone
 	place *place
 	backs map[*federated]struct{}
 }
@@ -55,7 +63,7 @@ func NewFacts(local string) *Facts {
 		local:      local,
 		namespaces: map[string]*namespace{},
 		clusterIPs: map[netip.Addr]int{},
-		naming:     map[netip.Addr][]*slice{},
+		naming:     map[netip.Addr]namers{},
 	}
 }
 
@@ -130,7 +138,7 @@ func (f *Facts) change(c model.Change, t touched) {
 func (f *Facts) at(k model.Key) (*namespace, *place) {
 	n := f.namespaces[k.Namespace]
 	if n == nil {
-		n = &namespace{places: map[string]*place{}, federated: map[string]*federated{}}
+		n = &namespace{places: map[string]*place{}, federated: map[string]*federated{}, terms: newTerms()}
 		f.namespaces[k.Namespace] = n
 	}
 	p := n.places[k.Cluster]
@@ -161,7 +169,7 @@ func (f *Facts) setService(k model.Key, fact *model.Service, t touched) {
 		f.clean(k)
 		return
 	case s == nil:
-		s = &service{place: p, backs: map[*federated]struct{}{}}
+		s = &service{key: k, place: p, backs: map[*federated]struct{}{}}
 		p.services[k.Name] = s
 	}
 	old := s.fact
@@ -170,12 +178,25 @@ func (f *Facts) setService(k model.Key, fact *model.Service, t touched) {
 		f.setClusterIPs(old, fact, t)
 		f.declare(n, k, fact, t)
 	}
-	for _, fed := range n.federated {
-		f.link(fed, s, k, t)
-	}
+	f.relink(n, s, old, t)
 	if fact == nil {
 		delete(p.services, k.Name)
 		f.clean(k)
+	}
+}
+
+// relink keeps whom a Service backs.
+func (f *Facts) relink(n *namespace, s *service, old *model.Service, t touched) {
+	feds := maps.Clone(s.backs)
+	if old != nil {
+		n.terms.removeService(s, f.subject(old))
+	}
+	if s.fact != nil {
+		n.terms.addService(s, f.subject(s.fact))
+		n.terms.matching(f.subject(s.fact), feds)
+	}
+	for fed := range feds {
+		f.link(fed, s, t)
 	}
 }
 
@@ -284,22 +305,33 @@ func (f *Facts) touchService(n *namespace, p *place, k model.Key, name string, t
 
 // index notes the addresses that a slice names.
 func (f *Facts) index(s *slice) {
-	for _, e := range s.read().endpoints {
-		if !slices.Contains(f.naming[e.addr], s) {
-			f.naming[e.addr] = append(f.naming[e.addr], s)
+	for i := range s.read().endpoints {
+		a := s.read().endpoints[i].addr
+		at := f.naming[a]
+		switch {
+		case at.first == nil:
+			at.first = s
+		case at.first != s && !slices.Contains(at.more, s):
+			at.more = append(at.more, s)
 		}
+		f.naming[a] = at
 	}
 }
 
 // unindex forgets them.
 func (f *Facts) unindex(s *slice) {
-	for _, e := range s.read().endpoints {
-		at := f.naming[e.addr]
-		if i := slices.Index(at, s); i >= 0 {
-			at = slices.Delete(at, i, i+1)
+	for i := range s.read().endpoints {
+		a := s.read().endpoints[i].addr
+		at := f.naming[a]
+		if j := slices.Index(at.more, s); j >= 0 {
+			at.more = slices.Delete(at.more, j, j+1)
+		} else if at.first == s {
+			if at.first = nil; len(at.more) > 0 {
+				at.first, at.more = at.more[0], at.more[1:]
+			}
 		}
-		if f.naming[e.addr] = at; len(at) == 0 {
-			delete(f.naming, e.addr)
+		if f.naming[a] = at; at.first == nil {
+			delete(f.naming, a)
 		}
 	}
 }
@@ -342,7 +374,11 @@ func (f *Facts) Naming(a netip.Addr) []model.Key {
 
 // touchNaming notes them.
 func (f *Facts) touchNaming(a netip.Addr, t touched) {
-	for _, s := range f.naming[a] {
+	at, ok := f.naming[a]
+	if !ok {
+		return
+	}
+	for _, s := range append([]*slice{at.first}, at.more...) {
 		k := s.fact.Key
 		n, p := f.at(k)
 		f.touchService(n, p, k, s.fact.Service, t)

@@ -62,26 +62,42 @@ func (f *Facts) declare(n *namespace, k model.Key, fact *model.Service, t touche
 // evaluate makes a selector the one by which a federated Service's backing is
 // found; nil: none.
 func (f *Facts) evaluate(n *namespace, fed *federated, by *selector.Selector) {
-	switch {
-	case by == nil && fed.matcher == nil:
-		return
-	case by == nil:
+	if fed.matcher != nil {
+		if by != nil && fed.matcher.Selector() == *by {
+			return
+		}
+		n.terms.removeFederated(fed)
 		fed.matcher = nil
-	case fed.matcher != nil && fed.matcher.Selector() == *by:
-		return
-	default:
-		fed.matcher = by.Compile()
 	}
-	for cluster, p := range n.places {
-		for name, s := range p.services {
-			f.link(fed, s, model.ServiceKey(cluster, fed.fact.Key.Namespace, name), nil)
+	if by != nil {
+		fed.matcher = by.Compile()
+		n.terms.addFederated(fed)
+	}
+	for _, s := range fed.backing {
+		f.link(fed, s, nil)
+	}
+	if by == nil {
+		return
+	}
+	terms := cover(fed.matcher)
+	for _, term := range terms {
+		for s := range n.terms.services[term] {
+			f.link(fed, s, nil)
+		}
+	}
+	if terms != nil || fed.matcher.Impossible() {
+		return
+	}
+	for _, p := range n.places {
+		for _, s := range p.services {
+			f.link(fed, s, nil)
 		}
 	}
 }
 
 // link keeps whether a Service backs a federated one; t, unless nil, notes the
 // latter if the former is one, or was.
-func (f *Facts) link(fed *federated, s *service, k model.Key, t touched) {
+func (f *Facts) link(fed *federated, s *service, t touched) {
 	_, did := s.backs[fed]
 	does := fed.matcher != nil && s.fact != nil && !s.fact.External && !s.fact.Federated() && fed.matcher.Matches(f.subject(s.fact))
 	if (did || does) && t != nil {
@@ -90,15 +106,15 @@ func (f *Facts) link(fed *federated, s *service, k model.Key, t touched) {
 	switch {
 	case does:
 		s.backs[fed] = struct{}{}
-		fed.backing[k] = s
+		fed.backing[s.key] = s
 		if !did && len(s.backs) == 1 {
-			f.indexAll(s, k.Name)
+			f.indexAll(s)
 		}
 	case did:
 		delete(s.backs, fed)
-		delete(fed.backing, k)
+		delete(fed.backing, s.key)
 		if len(s.backs) == 0 {
-			f.unindexAll(s, k.Name)
+			f.unindexAll(s)
 		}
 	}
 }
@@ -110,14 +126,14 @@ func (f *Facts) subject(s *model.Service) subject {
 	return subject{labels: s.Labels, remote: s.Key.Cluster}
 }
 
-func (f *Facts) indexAll(s *service, name string) {
-	for _, sl := range s.place.of[name] {
+func (f *Facts) indexAll(s *service) {
+	for _, sl := range s.place.of[s.key.Name] {
 		f.index(sl)
 	}
 }
 
-func (f *Facts) unindexAll(s *service, name string) {
-	for _, sl := range s.place.of[name] {
+func (f *Facts) unindexAll(s *service) {
+	for _, sl := range s.place.of[s.key.Name] {
 		f.unindex(sl)
 	}
 }

@@ -19,8 +19,17 @@ const (
 
 // candidate is an endpoint of a cluster that may be published.
 type candidate struct {
-	endpoint
-	ports *portList
+	*endpoint // as it was read; what follows is of this Service
+	ready     bool
+	hostname  string
+	ports     *portList
+	// group is where it is to be, if anywhere; placed: an EndpointSlice has it.
+	group  *group
+	placed bool
+}
+
+func newCandidate(e *endpoint, ports *portList) *candidate {
+	return &candidate{endpoint: e, ready: e.ready, hostname: e.hostname, ports: ports}
 }
 
 // part is what a cluster has for a federated Service.
@@ -28,7 +37,7 @@ type part struct {
 	Cluster
 	backing []*model.Service // oldest first
 	taken   map[netip.Addr]*candidate
-	ready   int // distinct pods
+	ready   int // distinct pods, as far as a preference counts them
 	refused tally
 	// stale: its endpoints are spare; withdrawn: they are out of question.
 	stale, withdrawn bool
@@ -53,13 +62,19 @@ type gatherer struct {
 // gather takes what the backing services of a listed cluster have.
 func (p *planner) gather(c *part) {
 	g := gatherer{planner: p, part: c, svc: servedPorts(p.service), list: p.lists}
-	c.taken = map[netip.Addr]*candidate{}
 	var backing []*service
 	for k, s := range p.federated.backing {
 		if k.Cluster == c.Name {
 			backing = append(backing, s)
 		}
 	}
+	n := 0
+	for _, s := range backing {
+		for _, sl := range s.place.of[s.fact.Key.Name] {
+			n += len(sl.fact.Endpoints)
+		}
+	}
+	c.taken = make(map[netip.Addr]*candidate, min(n, maxTaken))
 	slices.SortFunc(backing, func(a, b *service) int {
 		return cmp.Or(cmp.Compare(a.fact.Created, b.fact.Created), cmp.Compare(a.fact.Key.Name, b.fact.Key.Name))
 	})
@@ -112,10 +127,8 @@ func (g *gatherer) take(e *endpoint, ports *portList) {
 	}
 	had := g.part.taken[e.addr]
 	if had == nil {
-		made := &candidate{endpoint: *e, ports: ports}
-		if g.service.PublishNotReady {
-			made.ready = true
-		}
+		made := newCandidate(e, ports)
+		made.ready = made.ready || g.service.PublishNotReady
 		g.part.taken[e.addr] = made
 		return
 	}
@@ -212,13 +225,15 @@ func pod(v index.View, local bool, e *endpoint) podKey {
 	return podKey{addr: e.addr}
 }
 
-// count counts the distinct pods that are ready.
+// count counts the distinct pods that are ready, up to what suffices.
 func (p *planner) count(c *part) {
-	pods := make(map[podKey]struct{}, len(c.taken))
+	pods := map[podKey]struct{}{}
 	for _, e := range c.taken {
 		if e.ready {
-			pods[pod(p.world.View, c.Local, &e.endpoint)] = struct{}{}
+			pods[pod(p.world.View, c.Local, e.endpoint)] = struct{}{}
+		}
+		if c.ready = len(pods); c.ready >= p.pref.minReady {
+			return
 		}
 	}
-	c.ready = len(pods)
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"hash/fnv"
 	"maps"
-	"slices"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -121,17 +120,40 @@ func (p *planner) owner() metav1.OwnerReference {
 	}
 }
 
+// dressing is the metadata of some EndpointSlices of ours.
+type dressing struct {
+	labels      map[string]string
+	annotations map[string]*string
+}
+
+// dressKey is what it depends on.
+type dressKey struct {
+	cluster string
+	park    bool
+}
+
+func (p *planner) dressing(cluster string, park bool) dressing {
+	key := dressKey{cluster, park}
+	d, ok := p.dresses[key]
+	if !ok {
+		d = dressing{p.labels(cluster, park), p.annotations(cluster)}
+		p.dresses[key] = d
+	}
+	return d
+}
+
 // dress gives an EndpointSlice its metadata. Annotations of others stay.
 func (p *planner) dress(s *discoveryv1.EndpointSlice, cluster string, park bool) {
-	s.Labels = p.labels(cluster, park)
-	s.Annotations = annotated(s.Annotations, p.annotations(cluster))
+	d := p.dressing(cluster, park)
+	s.Labels = maps.Clone(d.labels)
+	s.Annotations = annotated(s.Annotations, d.annotations)
 	s.OwnerReferences = []metav1.OwnerReference{p.owner()}
 }
 
 // dressed tells whether dress would change nothing.
 func (p *planner) dressed(s *discoveryv1.EndpointSlice, cluster string, park bool) bool {
-	return maps.Equal(s.Labels, p.labels(cluster, park)) && hasAnnotations(s.Annotations, p.annotations(cluster)) &&
-		p.ownedBy(s.OwnerReferences)
+	d := p.dressing(cluster, park)
+	return maps.Equal(s.Labels, d.labels) && hasAnnotations(s.Annotations, d.annotations) && p.ownedBy(s.OwnerReferences)
 }
 
 func (p *planner) ownedBy(had []metav1.OwnerReference) bool {
@@ -201,7 +223,7 @@ func (p *planner) endpoint(e *candidate, local bool) discoveryv1.Endpoint {
 		Addresses:  []string{e.addr.String()},
 		Conditions: discoveryv1.EndpointConditions{Ready: new(e.ready), Serving: new(e.serving), Terminating: new(e.terminating)},
 		Hostname:   optional(e.hostname), Zone: optional(e.zone),
-		Hints: hintsOf(p.service).forEndpoint(&e.endpoint, local),
+		Hints: hintsOf(p.service).write(e, local),
 	}
 	if local {
 		out.NodeName = optional(e.node)
@@ -212,20 +234,30 @@ func (p *planner) endpoint(e *candidate, local bool) discoveryv1.Endpoint {
 	return out
 }
 
-// sameEndpoint tells whether endpoint would write what is there.
+// sameEndpoint tells whether endpoint would write what is there, at its address.
 func (p *planner) sameEndpoint(had *discoveryv1.Endpoint, e *candidate, local bool) bool {
-	want := p.endpoint(e, local)
-	return slices.Equal(had.Addresses, want.Addresses) && samePointers(had.Conditions.Ready, want.Conditions.Ready) &&
-		samePointers(had.Conditions.Serving, want.Conditions.Serving) &&
-		samePointers(had.Conditions.Terminating, want.Conditions.Terminating) &&
-		samePointers(had.Hostname, want.Hostname) && samePointers(had.NodeName, want.NodeName) &&
-		samePointers(had.Zone, want.Zone) && samePointers(had.TargetRef, want.TargetRef) &&
-		len(had.DeprecatedTopology) == 0 && sameHints(had.Hints, want.Hints)
+	node, target := "", model.TargetRef{}
+	if local {
+		node, target = e.node, e.target
+	}
+	return (e.addr.Is4() || had.Addresses[0] == e.addr.String()) && is(had.Conditions.Ready, e.ready) &&
+		is(had.Conditions.Serving, e.serving) && is(had.Conditions.Terminating, e.terminating) &&
+		isOptional(had.Hostname, e.hostname) && isOptional(had.NodeName, node) && isOptional(had.Zone, e.zone) &&
+		isTarget(had.TargetRef, target) && len(had.DeprecatedTopology) == 0 && hintsOf(p.service).same(had.Hints, e, local)
 }
 
-func sameHints(a, b *discoveryv1.EndpointHints) bool {
-	return (a == nil) == (b == nil) &&
-		(a == nil || slices.Equal(a.ForZones, b.ForZones) && slices.Equal(a.ForNodes, b.ForNodes))
+func is[T comparable](had *T, want T) bool { return had != nil && *had == want }
+
+// isOptional tells whether optional would point to the same.
+func isOptional(had *string, want string) bool {
+	return (had == nil) == (want == "") && value(had) == want
+}
+
+func isTarget(had *corev1.ObjectReference, want model.TargetRef) bool {
+	if had == nil {
+		return want == model.TargetRef{}
+	}
+	return *had == corev1.ObjectReference{Kind: want.Kind, Namespace: want.Namespace, Name: want.Name, UID: types.UID(want.UID)}
 }
 
 func samePointers[T comparable](a, b *T) bool {

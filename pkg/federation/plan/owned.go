@@ -100,7 +100,7 @@ func (p *planner) readBack(c *part) {
 			list := p.lists.of(writtenPorts(s.Ports))
 			for i := range s.Endpoints {
 				if e, ok := readWritten(&s.Endpoints[i]); ok && c.taken[e.addr] == nil {
-					c.taken[e.addr] = &candidate{endpoint: e, ports: list}
+					c.taken[e.addr] = newCandidate(&e, list)
 				}
 			}
 		}

@@ -95,6 +95,7 @@ type planner struct {
 	have      Have
 	parts     []*part // as World.Clusters
 	lists     portLists
+	dresses   map[dressKey]dressing
 	owned     owned
 	memory    memory
 	pref      preference
@@ -112,7 +113,7 @@ type planner struct {
 // Of a Service that is not known nothing is planned: what it had goes by owner
 // reference (semantics 4.10), or the local cluster has not been listed.
 func Plan(w World, service model.Key, have Have) Result {
-	p := &planner{world: w, local: w.Facts.local, have: have, lists: portLists{}, since: map[string]time.Time{}}
+	p := &planner{world: w, local: w.Facts.local, have: have, lists: portLists{}, dresses: map[dressKey]dressing{}, since: map[string]time.Time{}}
 	p.result.Report.Service = service
 	n := w.Facts.namespaces[service.Namespace]
 	fact := w.Facts.serviceFact(service)
@@ -164,9 +165,11 @@ func (p *planner) serve() {
 		} else {
 			p.readBack(part)
 		}
-		p.count(part)
 	}
 	p.pref = p.prefers()
+	for _, c := range p.parts {
+		p.count(c)
+	}
 	p.hostnames()
 	p.choose()
 	out := p.publish()

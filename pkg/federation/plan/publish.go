@@ -1,9 +1,7 @@
 package plan
 
 import (
-	"maps"
 	"net/netip"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -30,7 +28,7 @@ type outgoing struct {
 type group struct {
 	part  *part
 	ports *portList
-	want  map[netip.Addr]*candidate
+	want  []*candidate
 }
 
 // hostnames keeps a hostname that is used in more than one cluster for the local
@@ -93,6 +91,11 @@ type publishedAt struct {
 func (p *planner) publish() *output {
 	out := &output{groups: map[groupKey]*group{}, kept: map[groupKey]bool{}, left: map[*part]tally{}}
 	seen := p.writtenByNewer()
+	n := 0
+	for _, c := range p.parts {
+		n += len(c.taken)
+	}
+	out.published = make([]outgoing, 0, n)
 	for _, c := range p.parts {
 		if c.readBack && p.keeps(c, seen, out) {
 			continue
@@ -109,20 +112,21 @@ func (p *planner) publish() *output {
 // publishPart publishes a cluster's endpoints.
 func (p *planner) publishPart(c *part, seen map[netip.Addr]bool, out *output) {
 	var left tally
-	for _, a := range slices.SortedFunc(maps.Keys(c.taken), netip.Addr.Compare) {
-		e := c.taken[a]
+	var notReady, again []netip.Addr
+	for a, e := range c.taken {
 		switch {
 		case c.onlyReady && !e.ready:
-			left.address(NotReady, a)
-			continue
+			notReady = append(notReady, a)
 		case seen[a]:
-			left.address(Duplicate, a)
-			continue
+			again = append(again, a)
+		default:
+			seen[a] = true
+			out.put(c, e, false)
+			out.published = append(out.published, outgoing{c, e})
 		}
-		seen[a] = true
-		out.put(c, e, false)
-		out.published = append(out.published, outgoing{c, e})
 	}
+	left.addresses(NotReady, notReady)
+	left.addresses(Duplicate, again)
 	out.left[c] = left
 }
 
@@ -137,10 +141,11 @@ func (out *output) put(c *part, e *candidate, park bool) {
 	key := groupKey{c.Name, addressTypeOf(e.addr), e.ports.key, park}
 	g := out.groups[key]
 	if g == nil {
-		g = &group{part: c, ports: e.ports, want: map[netip.Addr]*candidate{}}
+		g = &group{part: c, ports: e.ports}
 		out.groups[key] = g
 	}
-	g.want[e.addr] = e
+	e.group = g
+	g.want = append(g.want, e)
 }
 
 // keeps leaves the objects of a partial cluster as they are, unless what was
@@ -164,8 +169,8 @@ func (p *planner) keeps(c *part, seen map[netip.Addr]bool, out *output) bool {
 	if !serves {
 		return true
 	}
-	for _, a := range slices.SortedFunc(maps.Keys(c.taken), netip.Addr.Compare) {
-		out.published = append(out.published, outgoing{c, c.taken[a]})
+	for a, e := range c.taken {
+		out.published = append(out.published, outgoing{c, e})
 		seen[a] = true
 	}
 	return true
@@ -202,17 +207,42 @@ func hintsOf(s *model.Service) hints {
 	return hints{}
 }
 
-// forEndpoint are the hints as the API has them; nil: none.
-func (h hints) forEndpoint(e *endpoint, local bool) *discoveryv1.EndpointHints {
-	var out discoveryv1.EndpointHints
-	if e.ready && h.zone && e.zone != "" {
-		out.ForZones = []discoveryv1.ForZone{{Name: e.zone}}
+// names are the zone and the node that an endpoint is for; empty: none.
+func (h hints) names(e *candidate, local bool) (zone, node string) {
+	if e.ready && h.zone {
+		zone = e.zone
 	}
-	if e.ready && h.node && local && e.node != "" {
-		out.ForNodes = []discoveryv1.ForNode{{Name: e.node}}
+	if e.ready && h.node && local {
+		node = e.node
 	}
-	if out.ForZones == nil && out.ForNodes == nil {
+	return zone, node
+}
+
+// write are the hints as the API has them; nil: none.
+func (h hints) write(e *candidate, local bool) *discoveryv1.EndpointHints {
+	zone, node := h.names(e, local)
+	if zone == "" && node == "" {
 		return nil
 	}
-	return &out
+	out := &discoveryv1.EndpointHints{}
+	if zone != "" {
+		out.ForZones = []discoveryv1.ForZone{{Name: zone}}
+	}
+	if node != "" {
+		out.ForNodes = []discoveryv1.ForNode{{Name: node}}
+	}
+	return out
 }
+
+// same tells whether write would write what is there.
+func (h hints) same(had *discoveryv1.EndpointHints, e *candidate, local bool) bool {
+	zone, node := h.names(e, local)
+	if had == nil {
+		return zone == "" && node == ""
+	}
+	return (zone != "" || node != "") && oneName(len(had.ForZones), zone) && oneName(len(had.ForNodes), node) &&
+		(zone == "" || had.ForZones[0].Name == zone) && (node == "" || had.ForNodes[0].Name == node)
+}
+
+// oneName tells whether a list is as long as a list of a name is.
+func oneName(n int, name string) bool { return n == 0 && name == "" || n == 1 && name != "" }

@@ -37,7 +37,7 @@ func (s *slice) read() *reading {
 	if s.seen != nil {
 		return s.seen
 	}
-	r := &reading{}
+	r := &reading{endpoints: make([]endpoint, 0, min(len(s.fact.Endpoints), maxInSlice))}
 	s.seen = r
 	for i := range s.fact.Endpoints {
 		e := &s.fact.Endpoints[i]

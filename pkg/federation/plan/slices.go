@@ -63,12 +63,12 @@ type placement struct {
 
 // writeGroup plans the EndpointSlices of one group.
 func (p *planner) writeGroup(key groupKey, g *group, names map[string]bool, changes *sliceChanges) {
-	left := maps.Clone(g.want)
 	var placed []*placement
 	for _, s := range p.owned.groups[key] {
-		placed = append(placed, p.keepIn(s, key, g, left))
+		placed = append(placed, p.keepIn(s, key, g))
 	}
-	rest := slices.SortedFunc(maps.Values(left), func(a, b *candidate) int { return a.addr.Compare(b.addr) })
+	rest := slices.DeleteFunc(g.want, func(e *candidate) bool { return e.placed })
+	slices.SortFunc(rest, func(a, b *candidate) int { return a.addr.Compare(b.addr) })
 	rest = fill(placed, rest)
 	for _, at := range placed {
 		switch {
@@ -85,23 +85,22 @@ func (p *planner) writeGroup(key groupKey, g *group, names map[string]bool, chan
 	}
 }
 
-// keepIn is an EndpointSlice with those endpoints that stay in it, which it takes
-// from what is left to be placed.
-func (p *planner) keepIn(s *discoveryv1.EndpointSlice, key groupKey, g *group, left map[netip.Addr]*candidate) *placement {
-	at := &placement{had: s, dirty: !p.dressed(s, g.part.Name, key.parked)}
+// keepIn is an EndpointSlice with those endpoints that stay in it.
+func (p *planner) keepIn(s *discoveryv1.EndpointSlice, key groupKey, g *group) *placement {
+	at := &placement{had: s, dirty: !p.dressed(s, g.part.Name, key.parked), now: make([]*candidate, 0, len(s.Endpoints))}
 	for i := range s.Endpoints {
 		e := &s.Endpoints[i]
 		var want *candidate
 		if len(e.Addresses) == 1 {
 			if a, err := netip.ParseAddr(e.Addresses[0]); err == nil {
-				want = left[a]
+				want = g.part.taken[a]
 			}
 		}
-		if want == nil || len(at.now) == maxEndpoints {
+		if want == nil || want.group != g || want.placed || len(at.now) == maxEndpoints {
 			at.dirty = true
 			continue
 		}
-		delete(left, want.addr)
+		want.placed = true
 		at.now = append(at.now, want)
 		at.dirty = at.dirty || !p.sameEndpoint(e, want, g.part.Local)
 	}

@@ -35,6 +35,14 @@ func (t *tally) address(r Reason, a netip.Addr) {
 	}
 }
 
+// addresses counts several, which come in no order.
+func (t *tally) addresses(r Reason, list []netip.Addr) {
+	slices.SortFunc(list, netip.Addr.Compare)
+	for _, a := range list {
+		t.address(r, a)
+	}
+}
+
 // all counts what another tally has.
 func (t *tally) all(other tally) {
 	for _, o := range other {
