@@ -1,5 +1,7 @@
 package model
 
+import "net/netip"
+
 // The annotations that declare a Service federated (semantics 4.1): each has a
 // federation expression. The last two are those of the seed system.
 const (
@@ -48,7 +50,10 @@ type Service struct {
 	// as written; both of a local Service only.
 	Families            []uint8
 	TrafficDistribution string
-	Ports               []ServicePort
+	// ClusterIPs are the addresses that it has as a Service, of a local Service
+	// only (semantics 5.3).
+	ClusterIPs []netip.Addr
+	Ports      []ServicePort
 	// Conditions are those of status.conditions whose type is one of ours, of a
 	// local Service only.
 	Conditions []ServiceCondition

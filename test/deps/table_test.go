@@ -77,8 +77,13 @@ func importTable() Table {
 			Modules:   []string{logrus},
 			PureFiles: []string{"core"},
 		},
+		"pkg/federation/plan": {
+			Repo:    []string{"pkg/model", "pkg/selector", "pkg/index"},
+			Modules: []string{api, machinery},
+			Pure:    true,
+		},
 		"pkg/federation": {
-			Repo:    []string{"pkg/model", "pkg/index", "pkg/agent", "pkg/api/v1alpha1", "pkg/api/client"},
+			Repo:    []string{"pkg/model", "pkg/index", "pkg/federation/plan", "pkg/agent", "pkg/api/v1alpha1", "pkg/api/client"},
 			Modules: []string{logrus, api, machinery, client, syncGroup},
 		},
 		"pkg/admin": {
