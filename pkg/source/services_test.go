@@ -272,6 +272,22 @@ func TestServicesOfAnImportSelectorFollowNamespaceLabels_1_2(t *testing.T) {
 	s.waitReason(t, "canada", model.ReasonInSync)
 }
 
+// TestServicesOfANamespaceThatIsNoLongerImportedGoAtOnce_1_2: not only with a list
+// that may never come.
+func TestServicesOfANamespaceThatIsNoLongerImportedGoAtOnce_1_2(t *testing.T) {
+	a, s := newFakeAPI(t), newFakeSink()
+	share := map[string]string{"share": "yes"}
+	a.put(namespace("one", "1", share), service("one", "db", nil), slice("one", "db-1", "db", "10.1.0.1"))
+	cfg := servicesConfig(a)
+	cfg.selector = labels.SelectorFromSet(share)
+	start(t, cfg, s)
+	waitServices(t, a, s, "canada", nil)
+	s.waitReason(t, "canada", model.ReasonInSync)
+	a.set(func() { a.forbidden["services"], a.forbidden["endpointslices"] = true, true })
+	a.put(namespace("one", "1", nil))
+	waitServices(t, a, s, "canada", func(string) bool { return false })
+}
+
 // TestServicesThatMayNotBeReadAreNamed_3_5: a link of an earlier version has not
 // the rights.
 func TestServicesThatMayNotBeReadAreNamed_3_5(t *testing.T) {
