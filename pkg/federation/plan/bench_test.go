@@ -181,6 +181,7 @@ func benchChange(b *testing.B, w *world, k, slice model.Key) {
 	b.ReportMetric(float64(slices), "slices")
 	b.ReportMetric(float64(slicesBytes), "slice-bytes")
 	b.ReportMetric(float64(endpointsBytes), "endpoints-bytes")
+	b.ReportMetric(float64(changes[0].Slice.Size()), "slice-protobuf-bytes")
 	if slices != 1 {
 		b.Fatalf("one endpoint changed and %d slices are written", slices)
 	}

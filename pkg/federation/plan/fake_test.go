@@ -1,5 +1,7 @@
 package plan
 
+//lint:file-ignore SA1019 readers of the deprecated Endpoints are served on purpose (semantics 4.6)
+
 import (
 	"fmt"
 	"maps"
@@ -23,7 +25,6 @@ type fakeAPI struct {
 	version   int
 	// fail is the number of the write that fails, from 1; 0: none.
 	fail, writes int
-	bytes        int
 }
 
 func newFakeAPI() *fakeAPI {

@@ -1,5 +1,7 @@
 package plan
 
+//lint:file-ignore SA1019 readers of the deprecated Endpoints are served on purpose (semantics 4.6)
+
 import (
 	"fmt"
 	"net/netip"

@@ -1,5 +1,7 @@
 package plan
 
+//lint:file-ignore SA1019 readers of the deprecated Endpoints are served on purpose (semantics 4.6)
+
 import (
 	"fmt"
 	"slices"
@@ -108,6 +110,26 @@ func TestOneEndpointChangedIsOneSliceWritten_4_6(t *testing.T) {
 		if len(s.Endpoints) > 100 {
 			t.Errorf("%d endpoints in %s", len(s.Endpoints), s.Name)
 		}
+	}
+}
+
+// TestNewEndpointGoesWhereIsWrittenAnyway_4_6 has two slices with room, of which
+// the one with less has a change.
+func TestNewEndpointGoesWhereIsWrittenAnyway_4_6(t *testing.T) {
+	w := newWorld(t)
+	w.set(federatedService())
+	w.off = true
+	list := addresses(1, 200)
+	w.serve(canada, list...)
+	w.settle(fed())
+	less := slices.Concat(list[:95], list[100:180])
+	w.set(sliceOf(canada, "testdb-1", less...))
+	w.settle(fed())
+	s := sliceOf(canada, "testdb-1", append(less, "10.1.200.1", "10.1.200.2")...)
+	s.Endpoints[0].Ready = model.False
+	w.set(s, podAt(canada, redis, "10.1.200.1"), podAt(canada, redis, "10.1.200.2"))
+	if r := w.settle(fed()); len(r.Changes) != 1 || r.Changes[0].Op != Update || len(r.Changes[0].Slice.Endpoints) != 97 {
+		t.Errorf("writes: %s", describe(r.Changes))
 	}
 }
 

@@ -349,6 +349,9 @@ func TestWhoIsAffected_4_2(t *testing.T) {
 	wantEqual(t, "the same slice affects nobody", len(w.set(same)), 0)
 	wantEqual(t, "naming", w.facts.Naming(podAt(canada, redis, "10.1.0.5").Addresses[0]), []model.Key{fed()})
 	wantEqual(t, "no more", len(w.facts.Naming(podAt(canada, redis, "10.1.0.1").Addresses[0])), 0)
+	shadow := &model.Service{Key: model.ServiceKey(west, elsewhere, "shadow"), ClusterIPs: podAt(canada, redis, "10.1.0.5").Addresses}
+	wantEqual(t, "a ClusterIP affects who names it", w.set(shadow), []model.Key{fed()})
+	wantEqual(t, "and when it goes", w.gone(shadow.Key), []model.Key{fed()})
 	stranger := sliceOf(canada, "x", "10.1.0.6")
 	stranger.Service = "stranger"
 	wantEqual(t, "a stranger's slice affects nobody", len(w.set(stranger)), 0)

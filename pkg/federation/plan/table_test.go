@@ -1,5 +1,7 @@
 package plan
 
+//lint:file-ignore SA1019 readers of the deprecated Endpoints are served on purpose (semantics 4.6)
+
 import (
 	"fmt"
 	"net/netip"
@@ -552,6 +554,13 @@ func TestHostileClusterIsBounded_4_5(t *testing.T) {
 	if len(r.Condition.Message) > maxMessage {
 		t.Error("the message is not bounded")
 	}
+}
+
+func TestSliceLargerThanTheAPITakesIsCut_4_5(t *testing.T) {
+	w := newWorld(t)
+	w.set(federatedService(), backing(west), sliceOf(west, "testdb-1", addresses(9, 1001)...))
+	wantEqual(t, "refused", refusedOf(w.settle(fed()), west), "TooMany=1")
+	wantEqual(t, "published", len(w.published()), 1000)
 }
 
 func TestEndpointsObjectInTheSeedsForm_4_6(t *testing.T) {
