@@ -32,6 +32,8 @@ type Config struct {
 	PeerScopeOverride string `json:"peerScopeOverride,omitempty"`
 	// FederationCandidate is whether this node may lead: auto, always or never.
 	FederationCandidate string `json:"federationCandidate,omitempty"`
+	// FederationEndpoints is whether the leader writes Endpoints objects too.
+	FederationEndpoints bool `json:"federationEndpoints"`
 
 	DataplaneConfig `json:",inline"`
 
@@ -50,7 +52,7 @@ type Config struct {
 // variables are those that the manifest sets from the pod's own fields.
 func defaults(env func(string) string) Config {
 	c := Config{
-		PeerScope: "local", PeerScopeOverride: "policy", FederationCandidate: "auto",
+		PeerScope: "local", PeerScopeOverride: "policy", FederationCandidate: "auto", FederationEndpoints: true,
 		NodeName: env("NODE_NAME"), Namespace: env("POD_NAMESPACE"),
 		AdminSocket: "/run/overland/admin.sock", MetricsAddress: ":9470",
 		StoreDir: "/var/lib/overland/store", StoreLimitMiB: 256,
@@ -73,6 +75,7 @@ func (c *Config) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&c.PeerScope, "peer-scope", c.PeerScope, "what a policy peer that names no cluster means: local or mesh")
 	flags.StringVar(&c.PeerScopeOverride, "peer-scope-override", c.PeerScopeOverride, "who may widen the peer scope by annotation: policy, namespace or none")
 	flags.StringVar(&c.FederationCandidate, "federation-candidate", c.FederationCandidate, "whether this node may lead: auto, always or never")
+	flags.BoolVar(&c.FederationEndpoints, "federation-endpoints", c.FederationEndpoints, "whether federated Services have Endpoints objects too, for readers of the old API")
 	c.DataplaneConfig.bind(flags)
 	flags.StringVar(&c.NodeName, "node-name", c.NodeName, "name of this node (default $NODE_NAME)")
 	flags.StringVar(&c.Namespace, "namespace", c.Namespace, "the agent's namespace (default $POD_NAMESPACE)")

@@ -4,19 +4,15 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/overland-net/overland/pkg/admin"
 	"github.com/overland-net/overland/pkg/agent"
-	"github.com/overland-net/overland/pkg/api/client"
-	"github.com/overland-net/overland/pkg/federation"
 	"github.com/overland-net/overland/pkg/model"
 	"github.com/overland-net/overland/pkg/node"
 	"github.com/overland-net/overland/pkg/policy"
@@ -46,10 +42,12 @@ func run(ctx context.Context, cfg Config, log *logrus.Entry) error {
 	defer closeStore()
 	own.deliver = ag.Interfaces
 	enforce, dp := newDataplane(cfg, own.start, ag, log)
+	services := new(services)
 	self := agent.Self{Cluster: cfg.ClusterName, Node: cfg.NodeName, Version: version(), Started: time.Now()}
 	alone := make(chan struct{}) // closed once no other agent can run on this node
 	server := admin.NewServer(admin.Config{
-		Socket: cfg.AdminSocket, Listen: cfg.MetricsAddress, Self: self, Dataplane: dp, Opened: func() { close(alone) },
+		Socket: cfg.AdminSocket, Listen: cfg.MetricsAddress, Self: self, Dataplane: dp, Services: services,
+		Opened: func() { close(alone) },
 	}, ag, log)
 	group.Go(func() error { return server.Run(ctx) })
 	group.Go(func() error { return ag.Run(ctx) })
@@ -62,7 +60,7 @@ func run(ctx context.Context, cfg Config, log *logrus.Entry) error {
 		return stopWith(group, err)
 	}
 	startSources(ctx, group, cfg, local, ag, log)
-	if err := startFederation(ctx, group, cfg, local, ag, log); err != nil {
+	if err := startFederation(ctx, group, cfg, local, ag, services, log); err != nil {
 		return stopWith(group, err)
 	}
 	return group.Wait()
@@ -160,44 +158,6 @@ func startSources(ctx context.Context, group *errgroup.Group, cfg Config, local 
 	mesh := source.NewMesh(source.MeshConfig{Cluster: cfg.ClusterName, Namespace: cfg.Namespace, Config: local}, ag, log)
 	group.Go(func() error { return cluster.Run(ctx) })
 	group.Go(func() error { return mesh.Run(ctx) })
-}
-
-func startFederation(ctx context.Context, group *errgroup.Group, cfg Config, local *rest.Config, ag *agent.Agent, log *logrus.Entry) error {
-	candidate, err := federation.ParseCandidacy(cfg.FederationCandidate)
-	if err != nil {
-		return err
-	}
-	kube, err := kubernetes.NewForConfig(local)
-	if err != nil {
-		return fmt.Errorf("make a client of the local API server: %w", err)
-	}
-	clusters, err := client.New(local)
-	if err != nil {
-		return fmt.Errorf("make a client of the local API server: %w", err)
-	}
-	leader, err := federation.NewLeader(federation.LeaderConfig{
-		Namespace: cfg.Namespace, Identity: identity(cfg), Node: cfg.NodeName, Candidate: candidate,
-		Nodes: func() []federation.NodeInfo {
-			snapshot, _ := ag.Snapshot()
-			return federation.NodesOf(snapshot)
-		},
-	}, kube, log)
-	if err != nil {
-		return err
-	}
-	writer := federation.NewStatusWriter(federation.WriterConfig{
-		Node: cfg.NodeName, Cluster: cfg.ClusterName, Namespace: cfg.Namespace,
-	}, clusters, kube.CoreV1().Namespaces(), ag, log)
-	events := federation.NewEventWriter(identity(cfg), kube.EventsV1(), ag, log)
-	group.Go(func() error {
-		return leader.Run(ctx, func(ctx context.Context) {
-			var bodies sync.WaitGroup
-			bodies.Go(func() { writer.Run(ctx) })
-			bodies.Go(func() { events.Run(ctx) })
-			bodies.Wait()
-		})
-	})
-	return nil
 }
 
 // identity is unique among agents and their starts: the pod's name, which the

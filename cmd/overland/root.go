@@ -69,6 +69,7 @@ explain.`,
 		newEvalCommand(io),
 		newPoliciesCommand(io),
 		newExplainCommand(io),
+		newServicesCommand(io),
 		newVersionCommand(io),
 	)
 	root.AddCommand(connectCommands()...)

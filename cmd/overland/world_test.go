@@ -34,6 +34,11 @@ func agentOf(t *testing.T, s *agent.Snapshot) string {
 
 func agentWith(t *testing.T, s *agent.Snapshot, dp admin.Dataplane) string {
 	t.Helper()
+	return agentConfigured(t, s, admin.Config{Dataplane: dp})
+}
+
+func agentConfigured(t *testing.T, s *agent.Snapshot, config admin.Config) string {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("needs root: only root may ask the socket")
 	}
@@ -45,7 +50,8 @@ func agentWith(t *testing.T, s *agent.Snapshot, dp admin.Dataplane) string {
 	socket := filepath.Join(dir, "a.sock")
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	server := admin.NewServer(admin.Config{Socket: socket, Self: self(), Now: noon, Dataplane: dp}, fixed{s}, logrus.NewEntry(log))
+	config.Socket, config.Self, config.Now = socket, self(), noon
+	server := admin.NewServer(config, fixed{s}, logrus.NewEntry(log))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- server.Run(ctx) }()

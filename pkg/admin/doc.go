@@ -4,5 +4,5 @@
 // anything.
 //
 // Of this repository it may import pkg/model, pkg/pset, pkg/selector, pkg/index,
-// pkg/agent and pkg/admin/api.
+// pkg/agent, pkg/federation and pkg/admin/api.
 package admin

@@ -23,7 +23,7 @@ func TestEveryMetricIsInTheReference(t *testing.T) {
 	descs := make(chan *prometheus.Desc)
 	go func() {
 		defer close(descs)
-		newCollector(nil, nil, agent.Self{}, time.Now).Describe(descs)
+		newCollector(nil, nil, nil, agent.Self{}, time.Now).Describe(descs)
 	}()
 	count := 0
 	for d := range descs {

@@ -15,7 +15,7 @@ import (
 func (s *Server) registry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(
-		newCollector(s.snapshots, s.enforcing, s.config.Self, s.now),
+		newCollector(s.snapshots, s.enforcing, s.config.Services, s.config.Self, s.now),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		collectors.NewBuildInfoCollector(),
@@ -34,16 +34,19 @@ type collector struct {
 	build, inSync, problems, policies                          *prometheus.Desc
 	info, state, endpoints, refused, contact, expire, restored *prometheus.Desc
 
-	dataplane dataplaneDescs
+	dataplane  dataplaneDescs
+	services   Services // nil: no part in federation
+	federation federationDescs
 }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("overland_"+name, help, labels, nil)
 }
 
-func newCollector(snapshots Source, enforcing func() *enforcing, self agent.Self, now func() time.Time) *collector {
+func newCollector(snapshots Source, enforcing func() *enforcing, services Services, self agent.Self, now func() time.Time) *collector {
 	return &collector{
 		snapshots: snapshots, enforcing: enforcing, self: self, now: now, dataplane: newDataplaneDescs(),
+		services: services, federation: newFederationDescs(),
 		build:    desc("build_info", "Always 1; the agent's version, its cluster and its node.", "version", "cluster", "node"),
 		inSync:   desc("in_sync", "1 once the local cluster has been listed or restored."),
 		problems: desc("problems", "Findings that `overland status` shows, by kind.", "kind"),
@@ -68,6 +71,7 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 		out <- d
 	}
 	c.dataplane.describe(out)
+	c.federation.describe(out)
 }
 
 // Collect reads the newest snapshot.
@@ -101,6 +105,10 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	if enforcing != nil {
 		c.dataplane.collect(out, &enforcing.status, c.now())
+	}
+	if c.services != nil {
+		s, _ := c.services.Snapshot()
+		c.federation.collect(out, s)
 	}
 }
 

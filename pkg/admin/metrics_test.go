@@ -20,9 +20,14 @@ func page(t *testing.T, s *agent.Snapshot) []byte {
 
 func pageWith(t *testing.T, s *agent.Snapshot, dp Dataplane) []byte {
 	t.Helper()
+	return pageOf(t, s, Config{Self: self(), Now: noon, Dataplane: dp})
+}
+
+func pageOf(t *testing.T, s *agent.Snapshot, config Config) []byte {
+	t.Helper()
 	r := prometheus.NewPedanticRegistry()
-	server := NewServer(Config{Self: self(), Now: noon, Dataplane: dp}, fixed{s}, quiet())
-	if err := r.Register(newCollector(fixed{s}, server.enforcing, self(), noon)); err != nil {
+	server := NewServer(config, fixed{s}, quiet())
+	if err := r.Register(newCollector(fixed{s}, server.enforcing, server.config.Services, self(), noon)); err != nil {
 		t.Fatal(err)
 	}
 	families, err := r.Gather()
@@ -45,7 +50,9 @@ func TestMetrics(t *testing.T) {
 
 func TestMetricNamesAreGood(t *testing.T) {
 	enforced := enforced(t)
-	problems, err := promlint.New(bytes.NewReader(pageWith(t, enforced, applied(enforced)))).Lint()
+	problems, err := promlint.New(bytes.NewReader(pageOf(t, enforced, Config{
+		Self: self(), Now: noon, Dataplane: applied(enforced), Services: leading(),
+	}))).Lint()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/overland-net/overland/pkg/admin/api"
 	"github.com/overland-net/overland/pkg/agent"
 	"github.com/overland-net/overland/pkg/dataplane"
+	"github.com/overland-net/overland/pkg/federation"
 )
 
 const (
@@ -57,6 +58,14 @@ type Dataplane interface {
 	dataplane.Inspector
 }
 
+// Services is what is known of federated Services: a *federation.Services. It is
+// asked from any goroutine.
+type Services interface {
+	federation.ServicesSnapshots // what this agent knows as the leader
+	// Published is what the leader has published.
+	Published(ctx context.Context) (*federation.Reports, error)
+}
+
 // Config is what a Server is told.
 type Config struct {
 	// Socket is the path of the unix socket for root.
@@ -69,6 +78,8 @@ type Config struct {
 	// Dataplane is what enforces policies; nil: nothing does, and readiness does
 	// not wait for it.
 	Dataplane Dataplane
+	// Services are the federated ones; nil: this agent has no part in them.
+	Services Services
 	// Opened, if not nil, is called once the socket and the listener are open: no
 	// other agent runs on this node then.
 	Opened func()
@@ -196,6 +207,8 @@ func (s *Server) socketHandler(metrics http.Handler) http.Handler {
 	mux.HandleFunc(api.PathPolicies, answer(s, policies))
 	mux.HandleFunc(api.PathPolicies+"/{namespace}/{name}", limited(s, policyDetails))
 	mux.HandleFunc(api.PathExplain, limited(s, s.explain))
+	mux.HandleFunc(api.PathServices, work(s, s.services))
+	mux.HandleFunc(api.PathServices+"/{namespace}/{name}", work(s, s.service))
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
@@ -205,6 +218,7 @@ func (s *Server) socketHandler(metrics http.Handler) http.Handler {
 		writeError(w, notFound("no such path %s: expected %s, /metrics, /livez, /readyz or /debug/pprof/", r.URL.Path, strings.Join([]string{
 			api.PathStatus, api.PathClusters, api.PathEndpoints, api.PathEndpoints + "/NAMESPACE/POD", api.PathEvaluate,
 			api.PathPolicies, api.PathPolicies + "/NAMESPACE/NAME", api.PathExplain,
+			api.PathServices, api.PathServices + "/NAMESPACE/NAME",
 		}, ", ")))
 	})
 	s.health(mux, metrics)

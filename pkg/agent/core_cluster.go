@@ -51,7 +51,9 @@ type cluster struct {
 	// confirmed.
 	listed, restored kindSet
 	confirmed        confirmed
-	backlog          *backlog
+	// complete is Cluster.Complete.
+	complete bool
+	backlog  *backlog
 
 	// refused are endpoints past the limit; more of them than can be remembered
 	// are only counted, in refusedMore, until the next whole list.
@@ -91,6 +93,8 @@ type backlog struct {
 	changes  []model.Change
 	next     int // of both
 	status   *model.ClusterStatus
+	// completes: once it is worked off, everything has been known.
+	completes bool
 }
 
 // contact is when the cluster last said anything, here or before a restart.
@@ -125,9 +129,10 @@ func (c *Core) accept(cl *cluster, m *Mail, image Image, hasImage bool) {
 	if fact != nil {
 		c.setFact(cl, fact)
 	}
-	b := &backlog{status: m.Status}
+	b := &backlog{status: m.Status, completes: m.Synced}
 	if hasImage {
 		b.restored = c.restore(cl, m, image)
+		b.completes = b.completes || len(b.restored) > 0
 	}
 	b.changes = append(c.wipe(cl, m), c.unconfirmed(cl, m)...)
 	b.changes = append(b.changes, c.inOrder(cl, m)...)
@@ -172,6 +177,8 @@ func (cl *cluster) wiped(scope Scope, listed bool) {
 	cl.listed = cl.listed.without(scope.Kind)
 	if listed {
 		cl.listed = cl.listed.with(scope.Kind)
+	} else {
+		cl.complete = false
 	}
 	if scope.Kind == model.KindPod {
 		cl.refusedMore = 0

@@ -149,8 +149,13 @@ func (c *Core) workOff(cl *cluster, most int) (done int) {
 	if b.next == len(b.restored)+len(b.changes) {
 		cl.backlog = nil
 		if come := cl.readmitted(); len(come) > 0 {
-			cl.backlog = &backlog{changes: come, status: b.status}
-		} else if b.status != nil {
+			cl.backlog = &backlog{changes: come, status: b.status, completes: b.completes}
+			return done
+		}
+		if b.completes && !cl.complete {
+			cl.complete, c.changed = true, true
+		}
+		if b.status != nil {
 			c.setStatus(cl, *b.status)
 		}
 	}

@@ -80,6 +80,7 @@ func (m *Mail) drain() {
 	for _, kind := range kinds() {
 		m.wipe(Scope{Kind: kind}, false)
 	}
+	m.Synced = false
 }
 
 // forget empties everything.

@@ -35,7 +35,7 @@ func (c *Core) seen(cl *cluster) Cluster {
 	counts := c.view.Counts(cl.name)
 	s := Cluster{
 		Name: cl.name, Local: cl.local, Fact: cl.shown, Status: cl.status, Counts: counts,
-		Restored: cl.restored != 0, Refused: refused(cl, counts),
+		Restored: cl.restored != 0, Complete: cl.complete, Refused: refused(cl, counts),
 	}
 	s.Status.LastContact = cl.contact()
 	if s.Status.Reason == "" {

@@ -78,7 +78,7 @@ func (c *Core) expire() {
 			Kind: Expired, Cluster: name, Endpoints: cl.endpoints, Contact: cl.contact(), Age: age(c.now, cl.staleBase),
 		})
 		cl.stale, cl.changed = true, true
-		cl.restored, cl.listed, cl.confirmed = 0, 0, confirmed{}
+		cl.restored, cl.listed, cl.confirmed, cl.complete = 0, 0, confirmed{}, false
 		cl.refused, cl.refusedMore = nil, 0
 		cl.stored, cl.unstored = false, nil
 		c.gone[name] = true

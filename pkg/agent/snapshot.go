@@ -76,6 +76,10 @@ type Cluster struct {
 	// Restored: some of its facts come from this node's store, and its API
 	// server has not confirmed them since the agent's start.
 	Restored bool
+	// Complete: all of its endpoints were known at one time, listed since the
+	// agent's start or restored. What the View lacks is then not there. It ends
+	// when they are dropped: a drain, staleAfter.
+	Complete bool
 	// Refused counts by reason: the addresses that the view refuses, the objects
 	// that the source refused, the endpoints past the limit.
 	Refused map[model.RefusalReason]int

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,8 +27,8 @@ const (
 const (
 	// reporter is who writes Events, as the API server wants it: a qualified name.
 	reporter = "overland.dev/agent"
-	// eventAction is what was being done.
-	eventAction = "Translate"
+	// What was being done.
+	policyAction, serviceAction = "Translate", "Federate"
 	// maxNote and maxInstance are the lengths that the API server takes.
 	maxNote, maxInstance = 1024, 128
 )
@@ -43,18 +44,50 @@ func ProblemReason(kind model.ProblemKind) string {
 	return string(kind)
 }
 
-// finding is what one Event says: all Problems of one kind of one policy.
+// subject is an object that Events are about.
+type subject struct {
+	key model.Key
+	uid model.UID
+	// edition is what the object says, as far as findings depend on it: there is
+	// one Event of each reason for it.
+	edition string
+}
+
+func policySubject(p *model.Policy) subject {
+	return subject{p.Key, p.UID, strconv.FormatInt(p.Generation, 10)}
+}
+
+// serviceSubject is a federated Service. Services have no generation: the edition
+// is what declares it federated.
+func serviceSubject(s *model.Service) subject {
+	sum := sha256.New()
+	for _, key := range [...]string{model.AnnotationServiceSelector, model.AnnotationServiceSelectorTigera, model.AnnotationServiceSelectorTigeraWWW} {
+		value, there := s.Annotations[key]
+		_, _ = fmt.Fprintf(sum, "%v %q\n", there, value)
+	}
+	return subject{s.Key, s.UID, hex.EncodeToString(sum.Sum(nil)[:12])}
+}
+
+// finding is what one Event says: all Problems of one kind of one policy, or the
+// condition of a federated Service.
 type finding struct {
-	policy *model.Policy
+	subject
 	reason string
 	note   string
+}
+
+// found are all findings about one object.
+type found struct {
+	subject
+	findings []finding
 }
 
 // compareFindings puts them in the order in which they are written.
 func compareFindings(a, b finding) int {
 	return cmp.Or(
-		strings.Compare(a.policy.Key.Namespace, b.policy.Key.Namespace),
-		strings.Compare(a.policy.Key.Name, b.policy.Key.Name),
+		strings.Compare(a.key.Namespace, b.key.Namespace),
+		cmp.Compare(a.key.Kind, b.key.Kind),
+		strings.Compare(a.key.Name, b.key.Name),
 		strings.Compare(a.reason, b.reason),
 	)
 }
@@ -69,12 +102,12 @@ func findings(p *model.Policy, problems []model.Problem) []finding {
 			byReason[reason] = append(byReason[reason], m.Message)
 		}
 	}
-	var found []finding
+	var all []finding
 	for reason, messages := range byReason {
-		found = append(found, finding{p, reason, joined(messages, maxNote)})
+		all = append(all, finding{policySubject(p), reason, joined(messages, maxNote)})
 	}
-	slices.SortFunc(found, compareFindings)
-	return found
+	slices.SortFunc(all, compareFindings)
+	return all
 }
 
 // joined is messages one after the other, as many as fit, and how many do not.
@@ -105,22 +138,25 @@ func joined(messages []string, most int) string {
 // event is the Event of a finding. Its name is made of what it may be written
 // once for, so that another leader finds it there.
 func (n finding) event(now time.Time, instance string) *eventsv1.Event {
-	p := n.policy
-	sum := sha256.Sum256(fmt.Appendf(nil, "v1 %s %s %d", p.UID, n.reason, p.Generation))
+	version, action := "networking.k8s.io/v1", policyAction
+	if n.key.Kind == model.KindService {
+		version, action = "v1", serviceAction
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "v1 %s %s %s", n.uid, n.reason, n.edition))
 	const longest = 200 // with the rest it is less than the 253 that a name may have
 	return &eventsv1.Event{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: p.Key.Namespace,
-			Name:      strings.TrimRight(clip(p.Key.Name, longest), "-.") + "." + hex.EncodeToString(sum[:12]),
+			Namespace: n.key.Namespace,
+			Name:      strings.TrimRight(clip(n.key.Name, longest), "-.") + "." + hex.EncodeToString(sum[:12]),
 		},
 		EventTime:           metav1.NewMicroTime(now),
 		ReportingController: reporter,
 		ReportingInstance:   clip(instance, maxInstance),
-		Action:              eventAction,
+		Action:              action,
 		Reason:              n.reason,
 		Regarding: corev1.ObjectReference{
-			APIVersion: "networking.k8s.io/v1", Kind: model.KindPolicy.String(),
-			Namespace: p.Key.Namespace, Name: p.Key.Name, UID: types.UID(p.UID.String()),
+			APIVersion: version, Kind: n.key.Kind.String(),
+			Namespace: n.key.Namespace, Name: n.key.Name, UID: types.UID(n.uid.String()),
 		},
 		Note: strings.ToValidUTF8(n.note, "?"),
 		Type: corev1.EventTypeWarning,

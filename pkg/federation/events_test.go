@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -57,7 +58,7 @@ func drain(a *announcer, now time.Time) []string {
 			return all
 		}
 		a.written(n)
-		all = append(all, n.policy.Key.Namespace+"/"+n.policy.Key.Name+" "+n.reason)
+		all = append(all, n.key.Namespace+"/"+n.key.Name+" "+n.reason)
 	}
 }
 
@@ -69,7 +70,7 @@ func TestOneEventForEachReasonAndGeneration_2_13(t *testing.T) {
 	p.PeerScope = "everything"
 	expect := func(what string, s *agent.Snapshot, want ...string) {
 		t.Helper()
-		a.update(now, s)
+		a.update(now, s, nil)
 		if got := drain(a, now); !slices.Equal(got, want) {
 			t.Errorf("%s: wrote %q, want %q", what, got, want)
 		}
@@ -98,7 +99,7 @@ func TestOnlyWhatTheAPIServerConfirmsIsSpokenOf_3_3(t *testing.T) {
 	} {
 		a, s := newAnnouncer(), knowing(badPolicy("shop", "front", 1))
 		change(s)
-		a.update(someTime(), s)
+		a.update(someTime(), s, nil)
 		if got := drain(a, someTime()); got != nil {
 			t.Errorf("%s: wrote %q", name, got)
 		}
@@ -121,7 +122,7 @@ func TestEventsAreOfBoundedRate_2_13(t *testing.T) {
 			all = append(all, badPolicy(fmt.Sprintf("n%d", n), fmt.Sprintf("p%02d", i), 1))
 		}
 	}
-	a.update(now, knowing(all...))
+	a.update(now, knowing(all...), nil)
 	if got := drain(a, now); len(got) != eventBurst || !slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "n1/") }) {
 		t.Errorf("at once: %d: %q", len(got), got)
 	}
@@ -131,7 +132,7 @@ func TestEventsAreOfBoundedRate_2_13(t *testing.T) {
 	written := eventBurst
 	for range 600 { // ten minutes, a second each
 		now = now.Add(time.Second)
-		a.update(now, knowing(all...))
+		a.update(now, knowing(all...), nil)
 		n := len(drain(a, now))
 		if n > int(time.Second/eventPeriod) {
 			t.Fatalf("%d in a second", n)
@@ -153,7 +154,7 @@ func TestANamespaceWithManyProblemsDoesNotKeepOthersWaiting_2_13(t *testing.T) {
 		all = append(all, badPolicy("a-noisy", fmt.Sprintf("p%03d", i), 1))
 	}
 	all = append(all, badPolicy("z-quiet", "p", 1))
-	a.update(now, knowing(all...))
+	a.update(now, knowing(all...), nil)
 	got := drain(a, now)
 	if len(got) != spaceBurst+1 || got[spaceBurst] != "z-quiet/p PolicyNotUnderstood" {
 		t.Errorf("got %q", got)
@@ -167,11 +168,11 @@ func TestWhatIsGoneIsForgotten(t *testing.T) {
 		for i := range 10 {
 			all = append(all, badPolicy(fmt.Sprintf("n%d", round), fmt.Sprintf("p%d", i), 1))
 		}
-		a.update(now, knowing(all...))
+		a.update(now, knowing(all...), nil)
 		drain(a, now)
 		now = now.Add(time.Hour)
 	}
-	a.update(now, knowing())
+	a.update(now, knowing(), nil)
 	if len(a.policies) != 0 || len(a.pending) != 0 || len(a.spaces) != 0 {
 		t.Errorf("%d policies, %d findings, %d namespaces are kept", len(a.policies), len(a.pending), len(a.spaces))
 	}
@@ -216,7 +217,7 @@ func TestEventsAreAsTheAPIServerTakesThem(t *testing.T) {
 		next := all[0]
 		edited := *p
 		edited.Generation++
-		if next.policy = &edited; next.event(someTime(), "").Name == e.Name {
+		if next.subject = policySubject(&edited); next.event(someTime(), "").Name == e.Name {
 			t.Error("another generation has the same Event")
 		}
 	}
@@ -230,7 +231,7 @@ func announcing(t *testing.T, kube *fake.Clientset, s *agent.Snapshot, body func
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		NewEventWriter("agent-1", kube.EventsV1(), source, quiet()).Run(ctx)
+		NewEventWriter("agent-1", kube.EventsV1(), source, newSources(), quiet()).Run(ctx)
 	}()
 	body(source)
 	cancel()
@@ -313,4 +314,19 @@ func TestFailedEventsAreTriedAgainAndKeepNobodyBack(t *testing.T) {
 			}
 		})
 	})
+}
+
+// sources publishes snapshots of federated Services.
+type sources struct {
+	mu    sync.Mutex
+	now   *ServicesSnapshot
+	newer chan struct{}
+}
+
+func newSources() *sources { return &sources{now: &ServicesSnapshot{}, newer: make(chan struct{})} }
+
+func (s *sources) Snapshot() (*ServicesSnapshot, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now, s.newer
 }

@@ -16,18 +16,25 @@ import (
 const updatePeriod = time.Second
 
 // EventWriter writes Events about Problems of NetworkPolicies of the local
-// cluster that every node would find (semantics 2.13). It is for the leader: run
+// cluster that every node would find, and about federated Services that are not as
+// they should be (semantics 2.13). It is for the leader: run
 // it as part of the body of Leader.Run.
 type EventWriter struct {
 	instance  string
 	events    eventsclient.EventsGetter
 	snapshots Snapshots
+	services  ServicesSnapshots
 	log       *logrus.Entry
 }
 
+// ServicesSnapshots is where the newest ServicesSnapshot comes from: a *Services.
+type ServicesSnapshots interface {
+	Snapshot() (*ServicesSnapshot, <-chan struct{})
+}
+
 // NewEventWriter does nothing yet. instance is who writes: the agent's pod.
-func NewEventWriter(instance string, events eventsclient.EventsGetter, snapshots Snapshots, log *logrus.Entry) *EventWriter {
-	return &EventWriter{instance: instance, events: events, snapshots: snapshots, log: log}
+func NewEventWriter(instance string, events eventsclient.EventsGetter, snapshots Snapshots, services ServicesSnapshots, log *logrus.Entry) *EventWriter {
+	return &EventWriter{instance: instance, events: events, snapshots: snapshots, services: services, log: log}
 }
 
 // Run writes until ctx ends. It may be called again after that: what was written
@@ -37,12 +44,13 @@ func (w *EventWriter) Run(ctx context.Context) {
 	told := ""
 	for ctx.Err() == nil {
 		snapshot, newer := w.snapshots.Snapshot()
-		a.update(time.Now(), snapshot)
+		services, changed := w.services.Snapshot()
+		a.update(time.Now(), snapshot, services.found)
 		looked := time.Now()
 		for {
 			n, wait, ok := a.next(time.Now())
 			if !ok {
-				pause(ctx, newer, wait)
+				pause(ctx, newer, changed, wait)
 				break
 			}
 			err := w.write(ctx, n)
@@ -57,8 +65,8 @@ func (w *EventWriter) Run(ctx context.Context) {
 	}
 }
 
-// pause waits for newer or, if that is not 0, for a time.
-func pause(ctx context.Context, newer <-chan struct{}, wait time.Duration) {
+// pause waits for one of the channels or, if that is not 0, for a time.
+func pause(ctx context.Context, newer, changed <-chan struct{}, wait time.Duration) {
 	var due <-chan time.Time
 	if wait > 0 {
 		timer := time.NewTimer(wait)
@@ -68,6 +76,7 @@ func pause(ctx context.Context, newer <-chan struct{}, wait time.Duration) {
 	select {
 	case <-ctx.Done():
 	case <-newer:
+	case <-changed:
 	case <-due:
 	}
 }
@@ -75,7 +84,7 @@ func pause(ctx context.Context, newer <-chan struct{}, wait time.Duration) {
 func (w *EventWriter) write(ctx context.Context, n finding) error {
 	ctx, cancel := context.WithTimeout(ctx, requestLimit)
 	defer cancel()
-	_, err := w.events.Events(n.policy.Key.Namespace).Create(ctx, n.event(time.Now(), w.instance), metav1.CreateOptions{})
+	_, err := w.events.Events(n.key.Namespace).Create(ctx, n.event(time.Now(), w.instance), metav1.CreateOptions{})
 	return err
 }
 
@@ -98,11 +107,11 @@ func (w *EventWriter) settle(a *announcer, n finding, err error, told string) st
 	if reason == told {
 		return told
 	}
-	entry := w.log.WithError(err).WithField("networkpolicy", n.policy.Key.Namespace+"/"+n.policy.Key.Name)
+	entry := w.log.WithError(err).WithFields(logrus.Fields{"kind": n.key.Kind.String(), "object": n.key.Namespace + "/" + n.key.Name})
 	if apierrors.IsForbidden(err) {
-		entry.Error("may not write an Event about the NetworkPolicy: apply the manifests' ClusterRole again, or look at the namespace's quota")
+		entry.Error("may not write an Event about the object: apply the manifests' ClusterRole again, or look at the namespace's quota")
 	} else {
-		entry.Warn("cannot write an Event about the NetworkPolicy: tries again")
+		entry.Warn("cannot write an Event about the object: tries again")
 	}
 	return reason
 }

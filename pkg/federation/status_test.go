@@ -44,7 +44,7 @@ func seen(s model.ClusterStatus) *agent.Snapshot {
 }
 
 // plan applies PlanStatus to the object and gives it.
-func plan(now time.Time, s *agent.Snapshot, r *v1alpha1.RemoteCluster) *v1alpha1.RemoteCluster {
+func plannedStatus(now time.Time, s *agent.Snapshot, r *v1alpha1.RemoteCluster) *v1alpha1.RemoteCluster {
 	r = r.DeepCopy()
 	r.Status = PlanStatus(now, s, r, "node-1")
 	return r
@@ -60,7 +60,7 @@ func find(t *testing.T, r *v1alpha1.RemoteCluster, kind string) metav1.Condition
 }
 
 func TestStatusOfAHealthyLink_1_2(t *testing.T) {
-	got := plan(start(), seen(inSync()), canada()).Status
+	got := plannedStatus(start(), seen(inSync()), canada()).Status
 	at := metav1.NewTime(start())
 	contact := metav1.NewTime(start().Add(-time.Second))
 	condition := func(kind string, status metav1.ConditionStatus, reason, message string) metav1.Condition {
@@ -103,7 +103,7 @@ func TestReadyFollowsStateAndReason_3_5(t *testing.T) {
 		t.Run(tt.state.String()+" "+tt.reason, func(t *testing.T) {
 			s := inSync()
 			s.State, s.Reason = tt.state, tt.reason
-			got := plan(start(), seen(s), canada())
+			got := plannedStatus(start(), seen(s), canada())
 			if c := find(t, got, "Ready"); c.Status != tt.ready || c.Reason != tt.reason || c.Message == "" {
 				t.Errorf("Ready: %+v", c)
 			}
@@ -141,23 +141,23 @@ func TestEveryReasonIsExplained_3_5(t *testing.T) {
 func TestTheSourcesOwnWordsWinOverTheGeneralOnes(t *testing.T) {
 	s := inSync()
 	s.State, s.Reason, s.Message = model.StateOutOfContact, model.ReasonUnreachable, "no route to 10.2.0.1. Peer the networks."
-	if c := find(t, plan(start(), seen(s), canada()), "Ready"); c.Message != s.Message {
+	if c := find(t, plannedStatus(start(), seen(s), canada()), "Ready"); c.Message != s.Message {
 		t.Errorf("got %q", c.Message)
 	}
 }
 
 func TestTransitionTimesChangeWithTheStatusOnly(t *testing.T) {
-	r := plan(start(), seen(inSync()), canada())
+	r := plannedStatus(start(), seen(inSync()), canada())
 	later := start().Add(time.Hour)
 	s := inSync()
 	s.LastContact = later
 	s.Message = "other words"
-	r = plan(later, seen(s), r)
+	r = plannedStatus(later, seen(s), r)
 	if c := find(t, r, "Ready"); !c.LastTransitionTime.Time.Equal(start()) || c.Message != "other words" {
 		t.Errorf("unchanged: %+v", c)
 	}
 	s.State, s.Reason = model.StateOutOfContact, model.ReasonUnreachable
-	r = plan(later.Add(time.Minute), seen(s), r)
+	r = plannedStatus(later.Add(time.Minute), seen(s), r)
 	if c := find(t, r, "Ready"); !c.LastTransitionTime.Time.Equal(later.Add(time.Minute)) {
 		t.Errorf("changed: %+v", c)
 	}
@@ -167,11 +167,11 @@ func TestTransitionTimesChangeWithTheStatusOnly(t *testing.T) {
 }
 
 func TestAnOutageKeepsWhatIsKnown_3_1(t *testing.T) {
-	r := plan(start(), seen(inSync()), canada())
+	r := plannedStatus(start(), seen(inSync()), canada())
 	down := inSync()
 	down.State, down.Reason, down.LastContact = model.StateOutOfContact, model.ReasonUnreachable, time.Time{}
 	down.ClusterUID, down.KubernetesVersion = "", "" // an agent that has never reached it itself
-	now := plan(start().Add(time.Hour), seen(down), r)
+	now := plannedStatus(start().Add(time.Hour), seen(down), r)
 	if now.Status.ClusterUID != r.Status.ClusterUID || now.Status.KubernetesVersion != "v1.33.2" || !now.Status.LastContactTime.Equal(r.Status.LastContactTime) {
 		t.Errorf("got %+v", now.Status)
 	}
@@ -192,12 +192,12 @@ func TestIdentitiesDroppedAfterStaleAfter_1_2(t *testing.T) {
 	s := inSync()
 	s.State, s.Reason = model.StateOutOfContact, model.ReasonUnreachable
 	for after, want := range map[time.Duration]string{59 * time.Minute: "OutOfContact", time.Hour: "IdentitiesDropped"} {
-		if c := find(t, plan(s.LastContact.Add(after), seen(s), r), "Stale"); c.Status != "True" || c.Reason != want {
+		if c := find(t, plannedStatus(s.LastContact.Add(after), seen(s), r), "Stale"); c.Status != "True" || c.Reason != want {
 			t.Errorf("after %s: %+v", after, c)
 		}
 	}
 	s.State, s.Reason = model.StateSuspended, model.ReasonSuspended
-	if c := find(t, plan(s.LastContact.Add(2*time.Hour), seen(s), r), "Stale"); c.Reason != "Suspended" {
+	if c := find(t, plannedStatus(s.LastContact.Add(2*time.Hour), seen(s), r), "Stale"); c.Reason != "Suspended" {
 		t.Errorf("suspended: %+v", c)
 	}
 }
@@ -209,7 +209,7 @@ func TestAContactInTheFutureIsNotBelieved_3_1(t *testing.T) {
 	r.Status.LastContactTime = &metav1.Time{Time: start().AddDate(70, 0, 0)}
 	down := inSync()
 	down.State, down.Reason = model.StateOutOfContact, model.ReasonUnreachable
-	got := plan(start().Add(2*time.Hour), seen(down), r)
+	got := plannedStatus(start().Add(2*time.Hour), seen(down), r)
 	if !got.Status.LastContactTime.Time.Equal(down.LastContact) {
 		t.Errorf("the last contact is at %s", got.Status.LastContactTime)
 	}
@@ -220,7 +220,7 @@ func TestAContactInTheFutureIsNotBelieved_3_1(t *testing.T) {
 
 func TestStaleIsUnknownBeforeTheFirstContact(t *testing.T) {
 	s := model.ClusterStatus{State: model.StateOutOfContact, Reason: model.ReasonUnreachable}
-	if c := find(t, plan(start(), seen(s), canada()), "Stale"); c.Status != "Unknown" || c.Reason != "NeverInContact" {
+	if c := find(t, plannedStatus(start(), seen(s), canada()), "Stale"); c.Status != "Unknown" || c.Reason != "NeverInContact" {
 		t.Errorf("got %+v", c)
 	}
 }
@@ -237,7 +237,7 @@ func TestAddressesAreTrustedOnlyWithRanges_1_2(t *testing.T) {
 	} {
 		r := canada()
 		r.Spec.PodCIDRs, r.Spec.NodeCIDRs = tt.pods, tt.nodes
-		if c := find(t, plan(start(), seen(inSync()), r), "AddressesTrusted"); c.Status != tt.want {
+		if c := find(t, plannedStatus(start(), seen(inSync()), r), "AddressesTrusted"); c.Status != tt.want {
 			t.Errorf("%s: %+v", tt.name, c)
 		}
 	}
@@ -264,7 +264,7 @@ func TestCredentialsExpireInTime_5_2(t *testing.T) {
 			if tt.life > 0 {
 				s.CredentialsIssued = s.CredentialsExpire.Add(-tt.life)
 			}
-			c := find(t, plan(start(), seen(s), canada()), "CredentialsExpiring")
+			c := find(t, plannedStatus(start(), seen(s), canada()), "CredentialsExpiring")
 			if c.Reason != tt.want || (c.Status == "True") != (tt.want != "Valid") {
 				t.Errorf("got %+v", c)
 			}
@@ -275,7 +275,7 @@ func TestCredentialsExpireInTime_5_2(t *testing.T) {
 func TestWarningsAreThereOnlyWhileTheyHold_1_1(t *testing.T) {
 	s := inSync()
 	s.DeclaredName, s.NotReadable = "kanada", []model.Kind{model.KindNode, model.KindNamespace}
-	r := plan(start(), seen(s), canada())
+	r := plannedStatus(start(), seen(s), canada())
 	if c := find(t, r, ConditionNameMismatch); !strings.Contains(c.Message, `"kanada"`) || !strings.Contains(c.Message, `"canada"`) {
 		t.Errorf("got %+v", c)
 	}
@@ -285,7 +285,7 @@ func TestWarningsAreThereOnlyWhileTheyHold_1_1(t *testing.T) {
 	if find(t, r, "Ready").Status != "True" {
 		t.Error("a warning makes it not Ready")
 	}
-	r = plan(start(), seen(inSync()), r)
+	r = plannedStatus(start(), seen(inSync()), r)
 	for _, kind := range []string{ConditionNameMismatch, ConditionPartlyReadable} {
 		if meta.FindStatusCondition(r.Status.Conditions, kind) != nil {
 			t.Errorf("%s stays", kind)
@@ -314,7 +314,7 @@ func TestClusterUIDIsPinned_1_1(t *testing.T) {
 			r.Status.ClusterUID = tt.pinned
 			s := inSync()
 			s.State, s.Reason, s.ClusterUID = tt.state, tt.reason, tt.seen
-			if got := plan(start(), seen(s), r).Status.ClusterUID; got != tt.want {
+			if got := plannedStatus(start(), seen(s), r).Status.ClusterUID; got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
@@ -324,7 +324,7 @@ func TestClusterUIDIsPinned_1_1(t *testing.T) {
 func TestARemoteClusterWithTheLocalNameIsRefused_1_1(t *testing.T) {
 	r := canada()
 	r.Name = "west"
-	got := plan(start(), seen(inSync()), r)
+	got := plannedStatus(start(), seen(inSync()), r)
 	if c := find(t, got, "Ready"); c.Status != "False" || c.Reason != model.ReasonNameConflict {
 		t.Errorf("got %+v", c)
 	}
@@ -334,7 +334,7 @@ func TestARemoteClusterWithTheLocalNameIsRefused_1_1(t *testing.T) {
 }
 
 func TestTheStatusIsKeptWhereTheSnapshotCannotTell(t *testing.T) {
-	r := plan(start(), seen(inSync()), canada())
+	r := plannedStatus(start(), seen(inSync()), canada())
 	for name, change := range map[string]func(*v1alpha1.RemoteCluster, *agent.Snapshot){
 		"an unknown cluster":    func(r *v1alpha1.RemoteCluster, _ *agent.Snapshot) { r.Name = "fiji" },
 		"an object added again": func(r *v1alpha1.RemoteCluster, _ *agent.Snapshot) { r.UID = "44444444-4444-4444-4444-444444444444" },
@@ -349,7 +349,7 @@ func TestTheStatusIsKeptWhereTheSnapshotCannotTell(t *testing.T) {
 			s := seen(model.ClusterStatus{State: model.StateConnecting, Reason: model.ReasonConnecting})
 			changed := r.DeepCopy()
 			change(changed, s)
-			if d := cmp.Diff(r.Status, plan(start().Add(time.Second), s, changed).Status); d != "" {
+			if d := cmp.Diff(r.Status, plannedStatus(start().Add(time.Second), s, changed).Status); d != "" {
 				t.Errorf("(-want +got)\n%s", d)
 			}
 		})
@@ -361,7 +361,7 @@ func TestWhatARemoteSaysIsCutToWhatAnObjectCanHold_1_6(t *testing.T) {
 	long := strings.Repeat("ü", 100_000)
 	s.KubernetesVersion, s.ClusterUID, s.DeclaredName, s.Message = long, long, long, long
 	s.LastContact = start().Add(100 * time.Hour)
-	got := plan(start(), seen(s), canada())
+	got := plannedStatus(start(), seen(s), canada())
 	if n := len(got.Status.KubernetesVersion); n > 128 {
 		t.Errorf("kubernetesVersion has %d bytes", n)
 	}
@@ -382,7 +382,7 @@ func TestAReasonThatNoObjectCanHaveIsReplaced(t *testing.T) {
 	for _, reason := range []string{"", "has blanks", "1", "ünknown", strings.Repeat("a", 200)} {
 		s := inSync()
 		s.State, s.Reason = model.StateOutOfContact, reason
-		if c := find(t, plan(start(), seen(s), canada()), "Ready"); c.Reason != "OutOfContact" {
+		if c := find(t, plannedStatus(start(), seen(s), canada()), "Ready"); c.Reason != "OutOfContact" {
 			t.Errorf("%q: %q", reason, c.Reason)
 		}
 	}
@@ -391,14 +391,14 @@ func TestAReasonThatNoObjectCanHaveIsReplaced(t *testing.T) {
 func TestTheStatusIsAboutTheSpecThatTheSourceActsOn(t *testing.T) {
 	s := inSync()
 	s.Generation = 2
-	got := plan(start(), seen(s), canada())
+	got := plannedStatus(start(), seen(s), canada())
 	if got.Status.ObservedGeneration != 2 || find(t, got, "Ready").ObservedGeneration != 2 {
 		t.Errorf("got %d", got.Status.ObservedGeneration)
 	}
 }
 
 func TestCountsAndTimesAreDriftAllElseIsATurn_1_2(t *testing.T) {
-	r := plan(start(), seen(inSync()), canada())
+	r := plannedStatus(start(), seen(inSync()), canada())
 	for _, tt := range []struct {
 		name   string
 		change func(*v1alpha1.RemoteClusterStatus)
@@ -424,7 +424,7 @@ func TestCountsAndTimesAreDriftAllElseIsATurn_1_2(t *testing.T) {
 }
 
 func TestPlanIsStable(t *testing.T) {
-	r := plan(start(), seen(inSync()), canada())
+	r := plannedStatus(start(), seen(inSync()), canada())
 	before := r.DeepCopy()
 	if got := PlanStatus(start(), seen(inSync()), r, "node-1"); compare(r.Status, got) != same {
 		t.Errorf("a second plan differs: %s", cmp.Diff(r.Status, got))

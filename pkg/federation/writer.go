@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -52,6 +53,9 @@ type WriterConfig struct {
 	Node      string // this agent's node: status.observedBy
 	Cluster   string // the local cluster's name
 	Namespace string // the agent's, which gets the annotation with that name
+	// Backing, if not nil, counts the Services of each cluster that back federated
+	// ones; it gives nil as long as that is not known.
+	Backing func() map[string]int
 }
 
 // StatusWriter writes the status of every RemoteCluster, and the cluster's name
@@ -62,11 +66,33 @@ type StatusWriter struct {
 	namespaces corev1client.NamespaceInterface
 	snapshots  Snapshots
 	log        *logrus.Entry
+	contacts   atomic.Pointer[map[string]time.Time]
 }
 
 // NewStatusWriter does nothing yet.
 func NewStatusWriter(cfg WriterConfig, clusters RemoteClusters, namespaces corev1client.NamespaceInterface, snapshots Snapshots, log *logrus.Entry) *StatusWriter {
 	return &StatusWriter{cfg: cfg, clusters: clusters, namespaces: namespaces, snapshots: snapshots, log: log}
+}
+
+// LastContact is status.lastContactTime of each RemoteCluster, by name, as read in
+// this term; nil as long as they have not been. It may be called from any
+// goroutine.
+func (w *StatusWriter) LastContact() map[string]time.Time {
+	if all := w.contacts.Load(); all != nil {
+		return *all
+	}
+	return nil
+}
+
+// noteContacts is for LastContact.
+func (w *StatusWriter) noteContacts(all []*v1alpha1.RemoteCluster) {
+	contacts := make(map[string]time.Time, len(all))
+	for _, r := range all {
+		if at := r.Status.LastContactTime; at != nil {
+			contacts[r.Name] = at.Time
+		}
+	}
+	w.contacts.Store(&contacts)
 }
 
 // Run writes until ctx ends. It may be called again after that.
@@ -88,10 +114,15 @@ func (w *StatusWriter) Run(ctx context.Context) {
 	others.Go(func() { informer.RunWithContext(ctx) })
 	others.Go(func() { w.publishName(ctx) })
 	defer others.Wait()
+	defer w.contacts.Store(nil)
 	p := &passes{StatusWriter: w, pace: newPace(), own: map[types.UID]ownWrite{}, told: map[types.UID]string{}}
 	for ctx.Err() == nil {
 		snapshot, newer := w.snapshots.Snapshot()
-		timer := time.NewTimer(p.pass(ctx, snapshot, objects(store)))
+		all := objects(store)
+		if informer.HasSynced() {
+			w.noteContacts(all)
+		}
+		timer := time.NewTimer(p.pass(ctx, snapshot, all))
 		select {
 		case <-ctx.Done():
 		case <-newer:
@@ -145,7 +176,7 @@ func (p *passes) pass(ctx context.Context, snapshot *agent.Snapshot, all []*v1al
 			}
 		}
 		now := time.Now()
-		d := compare(base.Status, PlanStatus(now, snapshot, base, p.cfg.Node))
+		d := compare(base.Status, p.plan(now, snapshot, base))
 		if d == same {
 			continue
 		}
@@ -171,6 +202,18 @@ func (p *passes) pass(ctx context.Context, snapshot *agent.Snapshot, all []*v1al
 	return max(next, restPeriod)
 }
 
+// plan is the status that an object is to have.
+func (p *passes) plan(now time.Time, snapshot *agent.Snapshot, r *v1alpha1.RemoteCluster) v1alpha1.RemoteClusterStatus {
+	want := PlanStatus(now, snapshot, r, p.cfg.Node)
+	if p.cfg.Backing == nil || r.Name == p.cfg.Cluster {
+		return want
+	}
+	if backing := p.cfg.Backing(); backing != nil {
+		want.Services = count(backing[r.Name])
+	}
+	return want
+}
+
 // write updates the status of exactly the object that was read; on a conflict it
 // reads it again and plans anew.
 func (p *passes) write(ctx context.Context, snapshot *agent.Snapshot, from string, base *v1alpha1.RemoteCluster) error {
@@ -178,7 +221,7 @@ func (p *passes) write(ctx context.Context, snapshot *agent.Snapshot, from strin
 	defer cancel()
 	uid := base.UID
 	for try := 1; ; try++ {
-		want := PlanStatus(time.Now(), snapshot, base, p.cfg.Node)
+		want := p.plan(time.Now(), snapshot, base)
 		if compare(base.Status, want) == same {
 			p.own[uid] = ownWrite{from, base}
 			return nil

@@ -229,3 +229,42 @@ func TestTheClustersNameIsPublishedAndRestored_1_1(t *testing.T) {
 		})
 	})
 }
+
+func TestServicesThatBackFederatedOnesAreCounted_1_2(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := newRemotes()
+		api.edit("canada", func(r *v1alpha1.RemoteCluster) { r.Status.Services = 5 })
+		api.edit("fiji", func(r *v1alpha1.RemoteCluster) {
+			r.Status.LastContactTime = &metav1.Time{Time: time.Now().Add(-time.Hour)}
+		})
+		var backing atomic.Pointer[map[string]int]
+		backing.Store(new(map[string]int))
+		ctx, cancel := context.WithCancel(t.Context())
+		w := NewStatusWriter(WriterConfig{
+			Node: "node-1", Cluster: "west", Namespace: "overland-system", Backing: func() map[string]int { return *backing.Load() },
+		}, api, fake.NewClientset().CoreV1().Namespaces(), newSnapshots(of(status(model.StateOutOfContact, model.ReasonUnreachable), "canada", "fiji")), quiet())
+		if w.LastContact() != nil {
+			t.Error("contacts are known before anything was read")
+		}
+		done := make(chan struct{})
+		go func() { defer close(done); w.Run(ctx) }()
+		time.Sleep(2 * driftPeriod)
+		if got := api.now("canada").Status.Services; got != 5 {
+			t.Errorf("while it is not known: %d", got)
+		}
+		backing.Store(&map[string]int{"canada": 3})
+		time.Sleep(3 * driftPeriod)
+		if got := api.now("canada").Status.Services; got != 3 {
+			t.Errorf("once it is known: %d", got)
+		}
+		if got := w.LastContact(); len(got) != 1 || !got["fiji"].Equal(api.now("fiji").Status.LastContactTime.Time) {
+			t.Errorf("contacts are %v", got)
+		}
+		cancel()
+		api.close()
+		<-done
+		if w.LastContact() != nil {
+			t.Error("contacts are known after the term")
+		}
+	})
+}

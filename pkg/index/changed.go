@@ -38,6 +38,22 @@ func changed[K, V comparable](old, now pset.Map[K, V], same func(a, b V) bool) i
 	}
 }
 
+// ChangedOwners gives the addresses whose owner (semantics 1.5) is not the same one
+// in two Views of one Index, by key and UID, each once, in no order. It costs what
+// differs.
+func ChangedOwners(old, now View) iter.Seq[netip.Addr] {
+	return func(yield func(netip.Addr) bool) {
+		for c := range pset.DiffMap(old.now().owners, now.now().owners) {
+			if c.HadOld && c.HasNew && c.New.Key == c.Old.Key && c.New.UID == c.Old.UID {
+				continue
+			}
+			if !yield(c.Key) {
+				return
+			}
+		}
+	}
+}
+
 func sameSet[K comparable](a, b pset.Set[K]) bool {
 	if a.Len() != b.Len() {
 		return false

@@ -138,9 +138,30 @@ func checkReleased(t *testing.T, x *Index, last, now map[netip.Addr]owner) {
 	}
 }
 
-// checkChanged compares Changed and ChangedPorts with what two Views said.
+// checkChanged compares Changed, ChangedPorts and ChangedOwners with what two
+// Views said.
 func checkChanged(t *testing.T, old, now said) {
 	t.Helper()
+	owners := map[netip.Addr]int{}
+	for a, o := range old.answer.Owners {
+		if n, ok := now.answer.Owners[a]; !ok || n != o {
+			owners[a] = 1
+		}
+	}
+	for a := range now.answer.Owners {
+		if _, ok := old.answer.Owners[a]; !ok {
+			owners[a] = 1
+		}
+	}
+	for a := range ChangedOwners(old.view, now.view) {
+		if owners[a]--; owners[a] != 0 {
+			t.Fatalf("owner of %v: a change too many", a)
+		}
+		delete(owners, a)
+	}
+	if len(owners) > 0 {
+		t.Fatalf("changes of the owners of %v are missing", owners)
+	}
 	checkDifference(t, Changed(old.view, now.view), old.answer.Members, now.answer.Members)
 	checkDifference(t, ChangedPorts(old.view, now.view), old.answer.Ports, now.answer.Ports)
 }

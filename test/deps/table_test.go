@@ -83,13 +83,15 @@ func importTable() Table {
 			Pure:    true,
 		},
 		"pkg/federation": {
-			Repo:    []string{"pkg/model", "pkg/index", "pkg/federation/plan", "pkg/agent", "pkg/api/v1alpha1", "pkg/api/client"},
+			Repo: []string{
+				"pkg/model", "pkg/index", "pkg/federation/plan", "pkg/agent", "pkg/api/v1alpha1", "pkg/api/client", "pkg/admin/api",
+			},
 			Modules: []string{logrus, api, machinery, client, syncGroup},
 		},
 		"pkg/admin": {
 			Repo: []string{
 				"pkg/model", "pkg/pset", "pkg/selector", "pkg/index", "pkg/policy", "pkg/desired", "pkg/dataplane",
-				"pkg/agent", "pkg/admin/api",
+				"pkg/agent", "pkg/federation", "pkg/admin/api",
 			},
 			Modules: []string{logrus, prometheus, sys, machinery},
 		},

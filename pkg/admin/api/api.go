@@ -9,7 +9,8 @@ const Version = "admin.overland.dev/v1"
 const DefaultSocket = "/run/overland/admin.sock"
 
 // The paths. An endpoint's details are at PathEndpoints/NAMESPACE/POD, those of a
-// policy at PathPolicies/NAMESPACE/NAME.
+// policy at PathPolicies/NAMESPACE/NAME, a federated Service at
+// PathServices/NAMESPACE/NAME.
 const (
 	PathStatus    = "/v1/status"
 	PathClusters  = "/v1/clusters"
@@ -17,11 +18,12 @@ const (
 	PathEvaluate  = "/v1/eval"
 	PathPolicies  = "/v1/policies"
 	PathExplain   = "/v1/explain"
+	PathServices  = "/v1/services"
 )
 
 // The query parameters of PathEndpoints; those of an endpoint's details are
 // ParamCluster, that of PathEvaluate is ParamExpression. PathPolicies has
-// ParamNamespace, ParamName and ParamAll, PathExplain the last three.
+// ParamNamespace, ParamName and ParamAll, PathExplain the last three, PathServices ParamNamespace.
 const (
 	ParamCluster       = "cluster"
 	ParamNamespace     = "namespace"
@@ -44,6 +46,8 @@ const (
 	KindPolicyList      = "PolicyList"
 	KindPolicyDetails   = "PolicyDetails"
 	KindExplanation     = "Explanation"
+	KindServiceList     = "ServiceList"
+	KindServiceDetails  = "ServiceDetails"
 	KindError           = "Error"
 )
 

@@ -64,6 +64,9 @@ func TestRequestsAreEscaped(t *testing.T) {
 			_, err := c.Policies(t.Context(), PolicyFilter{"n", "p&q", true})
 			return err
 		}, "/v1/policies?all=true&name=p%26q&namespace=n"},
+		{"services", func(c *Client) error { _, err := c.Services(t.Context(), ""); return err }, "/v1/services"},
+		{"services of a namespace", func(c *Client) error { _, err := c.Services(t.Context(), "n&m"); return err }, "/v1/services?namespace=n%26m"},
+		{"service", func(c *Client) error { _, err := c.Service(t.Context(), "a/b", "c.d"); return err }, "/v1/services/a%2Fb/c.d"},
 		{"policy", func(c *Client) error { _, err := c.Policy(t.Context(), "a/b", "c.d"); return err }, "/v1/policies/a%2Fb/c.d"},
 		{"explanation", func(c *Client) error { _, err := c.Explain(t.Context(), "a/b", "fd00::1", "80/udp"); return err }, "/v1/explain?destination=fd00%3A%3A1&port=80%2Fudp&source=a%2Fb"},
 		{"empty expression", func(c *Client) error { _, err := c.Evaluate(t.Context(), ""); return err }, "/v1/eval?expression="},

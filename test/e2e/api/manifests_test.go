@@ -109,6 +109,7 @@ var (
 	agentHomeRules = []string{
 		"get list watch secrets", "create leases.coordination.k8s.io",
 		"get update leases.coordination.k8s.io [overland-leader]", "patch namespaces [overland-system]",
+		"create configmaps", "get update configmaps [overland-services]",
 	}
 	remoteRules = []string{
 		"get list watch namespaces", "get list watch nodes", "get list watch pods",
