@@ -186,6 +186,7 @@ func importTable() Table {
 		"test/e2e/lifecycle": {},
 		"test/e2e/identity":  {},
 		"test/e2e/policy":    {},
+		"test/e2e/services":  {},
 		"test/bench":         {},
 		"test/equivalence":   {},
 	}

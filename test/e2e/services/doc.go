@@ -1,0 +1,7 @@
+// Package services tests federated Services on a lab of two linked clusters: what
+// the elected leader writes, who is reached through it by real kube-proxy and
+// CoreDNS, and what becomes of it while clusters, leaders and objects fail.
+//
+// It may import what end-to-end tests may: test/lab/labtest and the packages of
+// the admin API.
+package services
