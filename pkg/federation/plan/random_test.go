@@ -30,7 +30,7 @@ func canonicalText(expr string) string {
 // a failed write ends in the same, that who is not affected has nothing to do, and
 // that the road of facts does not matter.
 func TestRandomWorlds_4(t *testing.T) {
-	worlds := 1500
+	worlds := 1000
 	if testing.Short() {
 		worlds = 300
 	}
