@@ -325,14 +325,14 @@ func (r *round) planned(now time.Time, key model.Key, s *model.Service, have pla
 
 // jobOf is what may be written now.
 func (r *round) jobOf(now time.Time, key model.Key, s *model.Service, x *serviceState, result plan.Result) *job {
-	j := &job{service: types.NamespacedName{Namespace: key.Namespace, Name: key.Name}, keep: map[kind]bool{}}
+	j := &job{service: types.NamespacedName{Namespace: key.Namespace, Name: key.Name}, held: map[kind]bool{}}
 	wanted := map[string]bool{idCondition: true}
 	for _, p := range result.Changes {
 		c := named(p)
 		wanted[c.id] = true
 		if h := x.held[c.id]; h != nil && h.until.After(now) {
 			r.queue.at(now, key, h.until)
-			j.keep[c.kind] = true
+			j.held[c.kind] = true
 			continue
 		}
 		j.changes = append(j.changes, c)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -87,35 +88,31 @@ func opName(op plan.Op) string {
 type job struct {
 	service types.NamespacedName
 	changes []change
-	// keep are the kinds of which nothing may be deleted: something that is to take
-	// its place could not be written.
-	keep map[kind]bool
+	// held are the kinds of which some change is held back after a failure: what
+	// depends on it has to wait, too.
+	held map[kind]bool
 	// reread: somebody else's Endpoints object is to be looked at again.
 	reread bool
 	// condition is nil if none is to be written.
 	condition *conditionWrite
 }
 
-// do writes. What is new comes before what goes, and what goes only if all that is
-// new is there, so that a Service is never empty in between.
+// do writes, in the plan's order. What takes something away, or remembers what was
+// done, comes after what it rests on, and is left out if some of that failed: a
+// Service is never empty in between.
 func (s *Services) do(ctx context.Context, j *job, known *ownObjects) []written {
 	if j.reread {
 		s.reread(ctx, j.service, known)
 	}
 	var all []written
-	keep := map[kind]bool{}
-	for k := range j.keep {
-		keep[k] = true
-	}
-	for _, deletes := range []bool{false, true} {
-		for _, c := range j.changes {
-			if (c.Op == plan.Delete) != deletes || deletes && keep[c.kind] || ctx.Err() != nil {
-				continue
-			}
-			w := s.write(ctx, j.service, c, known)
-			keep[c.kind] = keep[c.kind] || w.err != nil
-			all = append(all, w)
+	failed := maps.Clone(j.held)
+	for _, c := range j.changes {
+		if ctx.Err() != nil || failed[c.kind] && c.Dependent {
+			continue
 		}
+		w := s.write(ctx, j.service, c, known)
+		failed[c.kind] = failed[c.kind] || w.err != nil
+		all = append(all, w)
 	}
 	if j.condition != nil && ctx.Err() == nil {
 		if w, tried := s.writeCondition(ctx, j, all); tried {

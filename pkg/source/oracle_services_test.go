@@ -1,6 +1,7 @@
 package source
 
 import (
+	"net/netip"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -76,6 +77,11 @@ func trueService(cluster string, local bool, s *corev1.Service) *model.Service {
 		return f
 	}
 	f.ResourceVersion = s.ResourceVersion
+	for _, text := range s.Spec.ClusterIPs {
+		if a, err := netip.ParseAddr(text); err == nil {
+			f.ClusterIPs = append(f.ClusterIPs, a.Unmap())
+		}
+	}
 	for _, family := range s.Spec.IPFamilies {
 		f.Families = append(f.Families, map[corev1.IPFamily]uint8{corev1.IPv4Protocol: 4, corev1.IPv6Protocol: 6}[family])
 	}

@@ -29,6 +29,7 @@ type rawService struct {
 	kind, clusterIP    string
 	selecting, publish bool
 	families           []string
+	clusterIPs         []string
 	distribution       string
 	ports              []rawServicePort
 	conditions         []model.ServiceCondition
@@ -96,6 +97,11 @@ func (s *rawService) spec(message []byte) error {
 			s.kind = cut(f.bytes, maxNameLength)
 		case 13:
 			s.publish = f.number != 0
+		case 18:
+			if len(s.clusterIPs) == maxFamilies {
+				return errAbsurd
+			}
+			s.clusterIPs = append(s.clusterIPs, cut(f.bytes, maxNameLength))
 		case 19:
 			if len(s.families) == maxFamilies {
 				return errAbsurd
@@ -217,6 +223,11 @@ func (c converter) service(message []byte) *item {
 	}
 	if c.local {
 		fact.ResourceVersion, fact.Families, fact.TrafficDistribution = s.version, families, s.distribution
+		for _, text := range s.clusterIPs { // "None" is one, too
+			if a, ok := parseAddress(text); ok {
+				fact.ClusterIPs = append(fact.ClusterIPs, a)
+			}
+		}
 	} else if fact.External || fact.Federated() {
 		return i // it backs nothing (semantics 4.2)
 	} else {

@@ -318,6 +318,7 @@ func randomService(chance *rand.Rand) *corev1.Service {
 		})
 	}
 	s.Spec.IPFamilies = [][]corev1.IPFamily{nil, {"IPv4"}, {"IPv6"}, {"IPv6", "IPv4"}}[chance.IntN(4)]
+	s.Spec.ClusterIPs = [][]string{nil, {"None"}, {"10.100.0.9"}, {"fd00::9", "10.100.0.9"}, {"no address"}}[chance.IntN(5)]
 	s.Spec.TrafficDistribution = []*string{nil, ptr("PreferClose")}[chance.IntN(2)]
 	s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "1.2.3.4"}}
 	for range chance.IntN(3) {
