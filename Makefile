@@ -25,7 +25,7 @@ RACE_PACKAGES := ./cmd/... $(addprefix ./pkg/,admin/... agent connect dataplane/
 LIST_UNIT = go list ./... | grep -Ev '/test/(e2e|bench)(/|$$)' | sort
 UNIT_PACKAGES = $$(comm -23 <($(LIST_UNIT)) <(go list $(RACE_PACKAGES) | sort))
 
-E2E_TIMEOUT ?= 20m
+E2E_TIMEOUT ?= 40m
 # How many random worlds `make test-long` puts into both clusters of a lab.
 WORLDS ?= 200
 BENCH_TIMEOUT ?= 20m
