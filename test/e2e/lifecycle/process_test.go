@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/overland-net/overland/test/lab/state"
 )
@@ -86,18 +87,34 @@ func (l *lab) processes() []process {
 // program is, or was, in the state folder.
 func (l *lab) noneLeft(old []process) {
 	l.t.Helper()
+	// What was killed before it had written itself down ends by itself, when it
+	// comes to do that and finds the folder gone.
+	const patience = 5 * time.Second
+	left := l.left(old)
+	for deadline := time.Now().Add(patience); len(left) > 0 && time.Now().Before(deadline); left = l.left(old) {
+		time.Sleep(50 * time.Millisecond)
+	}
+	for _, p := range left {
+		l.t.Errorf("still there: %+v", p)
+	}
+}
+
+// left are those of the old processes that are alive, and all of the lab's programs.
+func (l *lab) left(old []process) (left []process) {
+	l.t.Helper()
 	self, err := state.Self("/proc")
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	for _, p := range old {
 		if (state.Process{PID: p.pid, Start: p.start, Boot: self.Boot}).Alive() {
-			l.t.Errorf("still there: %+v", p)
+			left = append(left, p)
 		}
 	}
 	for _, p := range processesIn(l.t, "/proc") {
 		if strings.HasPrefix(p.program, string(l.dir)+"/") {
-			l.t.Errorf("still there: %+v", p)
+			left = append(left, p)
 		}
 	}
+	return left
 }
