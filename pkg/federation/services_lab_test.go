@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -196,7 +197,7 @@ func (l labContacts) LastContact() map[string]time.Time {
 	if l.unread {
 		return nil
 	}
-	return l.contact
+	return maps.Clone(l.contact)
 }
 
 // sources are those of all clusters.

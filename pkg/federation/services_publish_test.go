@@ -128,7 +128,9 @@ func TestReportsAreWrittenAtABoundedRateAndAgainInTime(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		l.api.do(func() {
-			if n := len(times); n < 6 || n > 9 {
+			// Two in twelve seconds at most: what goes back to what was written is no
+			// change, and the one after it is written sooner.
+			if n := len(times); n < 6 || n > 11 {
 				t.Errorf("%d writes in a minute of churn", n)
 			}
 		})

@@ -330,7 +330,9 @@ func TestASilentClusterIsKeptAndWithdrawnInTime_4_9(t *testing.T) {
 		_, end := l.lead("agent-1")
 		time.Sleep(soon)
 		lost := model.ClusterStatus{State: model.StateOutOfContact, Reason: model.ReasonUnreachable, LastContact: time.Now()}
+		l.mu.Lock()
 		l.contact["canada"] = time.Now().Truncate(time.Second)
+		l.mu.Unlock()
 		l.reach(lost)
 		time.Sleep(30 * time.Minute)
 		l.expect("silent", "testdb-federated", plan.ReasonPartlyStale, "10.2.0.1")
@@ -557,7 +559,7 @@ func TestAServiceIsNeverEmptyInBetween_4_6(t *testing.T) {
 			_, end := l.lead("agent-1")
 			defer end()
 			time.Sleep(soon)
-			l.api.changed = func(resource string, is map[string]any, gone bool) {
+			changed := func(resource string, is map[string]any, gone bool) {
 				l.locally(resource, is, gone)
 				left := 0
 				for key, o := range l.api.objects {
@@ -569,6 +571,7 @@ func TestAServiceIsNeverEmptyInBetween_4_6(t *testing.T) {
 					t.Errorf("seed %d: empty after a change of %v", seed, metaOf(is)["name"])
 				}
 			}
+			l.api.do(func() { l.api.changed = changed })
 			// Another number of the port is another slice.
 			facts := redis("canada", "10.2.0.1")
 			slice, _ := facts[1].(*model.EndpointSlice)
@@ -614,7 +617,9 @@ func TestANewLeaderWaitsForWhatTheLocalAPIServerHas_4_9(t *testing.T) {
 			return func() { close(l.unlinked) }
 		},
 		"the last contact": func(l *servicesLab) func() {
+			l.mu.Lock()
 			l.unread = true
+			l.mu.Unlock()
 			return func() {
 				l.mu.Lock()
 				l.unread = false
@@ -629,7 +634,9 @@ func TestANewLeaderWaitsForWhatTheLocalAPIServerHas_4_9(t *testing.T) {
 			return func() { l.seen.publish(complete) }
 		},
 		"the objects": func(l *servicesLab) func() {
-			l.api.unlisted = map[string]error{"endpointslices": apierrors.NewTooManyRequests("later", 1)}
+			l.api.do(func() {
+				l.api.unlisted = map[string]error{"endpointslices": apierrors.NewTooManyRequests("later", 1)}
+			})
 			return func() { l.api.do(func() { l.api.unlisted = nil }) }
 		},
 	} {
