@@ -178,7 +178,7 @@ func (l *Leader) lead(ctx context.Context, started, over <-chan struct{}, body f
 	l.mu.Lock()
 	l.leading, l.current = true, l.cfg.Identity
 	l.mu.Unlock()
-	l.log.Info("leads: writes the status of remote clusters and Events from now on")
+	l.log.Info("leads: federates Services, writes the status of remote clusters and Events from now on")
 	body(ctx)
 	<-ctx.Done()
 }

@@ -2,7 +2,9 @@ package federation
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -129,6 +131,12 @@ func (s *apiServer) RoundTrip(r *http.Request) (*http.Response, error) {
 		return s.watch(&q)
 	}
 	object, err := s.serve(&q)
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.mu.Unlock()
+		<-r.Context().Done()
+		s.mu.Lock()
+		return nil, r.Context().Err()
+	}
 	return answered(object, err), nil
 }
 

@@ -54,7 +54,7 @@ type round struct {
 
 	outcomes chan outcome
 	writing  int
-	// mute is until when no condition is written: it is forbidden.
+	// mute is until when it is not told again that conditions are forbidden.
 	mute         time.Time
 	waits        string // for what planning last waited
 	begun        bool
@@ -177,10 +177,10 @@ func (r *round) takeMail(now time.Time) {
 		if m.told {
 			another := l.fact != nil && m.fact != nil && l.fact.UID != m.fact.UID
 			m.drained = m.drained || another
-			l.fact = m.fact
+			l.follow(now, m.fact)
 		}
 		if m.drained {
-			l.listed, l.status = false, model.ClusterStatus{}
+			l.listed, l.status, l.floor = false, model.ClusterStatus{}, time.Time{}
 			r.mark(now, r.facts.Drain(cluster))
 		}
 		for _, b := range m.batches(cluster) {
@@ -361,10 +361,6 @@ func (r *round) jobOf(now time.Time, key model.Key, s *model.Service, x *service
 	if want := overruled(c.want, c.forbidden); want != nil && c.had != nil && !c.words && c.had.Message != want.Message {
 		r.queue.at(now, key, x.toldAt.Add(wordsPeriod))
 	}
-	if r.mute.After(now) {
-		r.queue.at(now, key, r.mute)
-		return j
-	}
 	j.condition = c
 	return j
 }
@@ -385,6 +381,9 @@ func (r *round) settle(now time.Time, o outcome) {
 			continue
 		}
 		r.queue.at(now, o.key, r.hold(now, o.key, x, w))
+		if w.broken() {
+			r.queue.mark(now, o.key) // the others have not been tried
+		}
 	}
 	r.queue.done(now, o.key)
 }

@@ -17,6 +17,27 @@ type link struct {
 	status model.ClusterStatus
 	// listed: its Services and EndpointSlices have been, in this term.
 	listed bool
+	// paused is since when it is known to be suspended. floor is what counts as
+	// the last contact at least: the time for which it was suspended does not.
+	paused, floor time.Time
+}
+
+// follow takes the newest fact. A link that was suspended already when the term
+// began counts as suspended since the last contact.
+func (l *link) follow(now time.Time, fact *model.Cluster) {
+	was, begins := l.fact != nil && l.fact.Suspended, l.fact == nil
+	l.fact = fact
+	switch is := fact != nil && fact.Suspended; {
+	case is && begins:
+		l.paused = l.status.LastContact
+	case is && !was:
+		l.paused = now
+	case !is && was:
+		l.floor = now
+		if last := l.status.LastContact; !last.IsZero() && l.paused.After(last) {
+			l.floor = now.Add(-l.paused.Sub(last))
+		}
+	}
 }
 
 // Contacts tells when there was contact to linked clusters, as their objects have
@@ -48,6 +69,9 @@ func clustersOf(local string, links map[string]*link, s *agent.Snapshot, contact
 		}
 		if at := contacts[name]; !l.listed && at.After(c.LastContact) {
 			c.LastContact = at
+		}
+		if l.floor.After(c.LastContact) {
+			c.LastContact = l.floor
 		}
 		all = append(all, c)
 	}

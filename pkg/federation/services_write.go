@@ -58,6 +58,13 @@ type written struct {
 	told   *toldCondition // of a condition that was written
 }
 
+// broken tells whether there was no answer: it may be the same with the next
+// write, which would keep a writer for as long again.
+func (w *written) broken() bool {
+	return w.err != nil && apierrors.ReasonForError(w.err) == metav1.StatusReasonUnknown &&
+		!errors.Is(w.err, errForeign) && !errors.Is(w.err, errUnread)
+}
+
 // change is one of a plan, with what the writer needs to know of it.
 type change struct {
 	plan.Change
@@ -112,7 +119,9 @@ func (s *Services) do(ctx context.Context, j *job, known *ownObjects) []written 
 		}
 		w := s.write(ctx, j.service, c, known)
 		failed[c.kind] = failed[c.kind] || w.err != nil
-		all = append(all, w)
+		if all = append(all, w); w.broken() {
+			return all
+		}
 	}
 	if j.condition != nil && ctx.Err() == nil {
 		if w, tried := s.writeCondition(ctx, j, all); tried {
