@@ -62,7 +62,18 @@ func TestServicesASelectorAddedByHandIsSaidAndTakenBack_4_6_4_8(t *testing.T) {
 	}
 	patch(`{"app":"nobody"}`)
 	condition(t, s.west, "fed", metav1.ConditionFalse, "SelectorSet")
+	// The cluster's own controller fills the Service now, and leaves what it has
+	// written behind when the selector goes.
+	const theirs = "kubernetes.io/service-name=fed,endpointslice.kubernetes.io/managed-by=endpointslice-controller.k8s.io"
+	until(t, "the slices of the cluster's own controller", func(ctx context.Context) (string, bool) {
+		list, err := s.west.Client.DiscoveryV1().EndpointSlices(s.west.Name).List(ctx, metav1.ListOptions{LabelSelector: theirs})
+		return fmt.Sprint(err), err == nil && len(list.Items) > 0
+	})
 	patch(`null`)
+	condition(t, s.west, "fed", metav1.ConditionFalse, "ForeignEndpoints")
+	if out := s.west.Kubectl(t, "delete", "endpointslices", "-n", s.west.Name, "-l", theirs); out.Code != 0 {
+		t.Fatal(out)
+	}
 	condition(t, s.west, "fed", metav1.ConditionTrue, "InSync")
 	publishes(s.west, t, "fed", s.here, s.there)
 	reaches(t, s.client, s.host, "here", "there")
