@@ -2,6 +2,5 @@
 // the elected leader writes, who is reached through it by real kube-proxy and
 // CoreDNS, and what becomes of it while clusters, leaders and objects fail.
 //
-// It may import what end-to-end tests may: test/lab/labtest and the packages of
-// the admin API.
+// It may import test/lab/labtest, pkg/admin/api and pkg/api/client.
 package services
