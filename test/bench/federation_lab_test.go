@@ -38,7 +38,8 @@ func sameNamespace(b *testing.B, lab *labtest.Lab, prefix string) (west, canada 
 func BenchmarkFederationLatency(b *testing.B) {
 	lab := linked(b)
 	west, canada := sameNamespace(b, lab, "federated")
-	const changes = 100
+	// Of one Service, changes that come faster than this are written together.
+	const changes, apart = 60, 400 * time.Millisecond
 	canada.Apply("apiVersion: v1\nkind: Service\nmetadata: {name: web, labels: {federation: \"yes\"}}\nspec: {ports: [{name: web, port: 80}]}\n")
 	west.Apply("apiVersion: v1\nkind: Service\nmetadata: {name: fed, annotations: {federation.overland.dev/serviceSelector: \"federation == 'yes'\"}}\n" +
 		"spec: {ports: [{name: web, port: 80}]}\n")
@@ -51,6 +52,7 @@ func BenchmarkFederationLatency(b *testing.B) {
 	bytes := 0
 	once(b, func() {
 		for i := range changes {
+			time.Sleep(apart)
 			ready := i%2 != 0
 			slice.Endpoints[0].Conditions.Ready = &ready
 			now, err := canada.Client.DiscoveryV1().EndpointSlices(canada.Name).Update(b.Context(), slice, metav1.UpdateOptions{})
