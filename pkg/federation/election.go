@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -55,6 +56,9 @@ type Leader struct {
 	// standIn: it stood because nobody held the Lease though there were
 	// candidates: their nodes have no agent that works. It does not yield to them.
 	standIn bool
+	// unsure is how many looks in a row could not tell whether this node is a
+	// candidate.
+	unsure int
 	// holder and renewal are what looks saw in the Lease since the time unchanged.
 	holder         string
 	renewal, since time.Time
@@ -107,10 +111,17 @@ func (l *Leader) Run(ctx context.Context, body func(context.Context)) error {
 }
 
 // lookAgain is when to look after a term, or after a look that did not lead to
-// one. Jitter spreads the looks of many nodes.
+// one: soon if it told nothing, as after a start, when the nodes are not known
+// yet. Jitter spreads the looks of many nodes.
 func (l *Leader) lookAgain() time.Duration {
-	if l.cfg.Candidate == CandidateAlways || l.Current() == "" {
+	l.mu.Lock()
+	unsure := l.unsure
+	l.mu.Unlock()
+	switch {
+	case l.cfg.Candidate == CandidateAlways || l.Current() == "":
 		return jitter(retryLook)
+	case unsure > 0: // less and less often
+		return jitter(min(retryLook<<min(unsure-1, 10), lookPeriod))
 	}
 	return jitter(lookPeriod)
 }
@@ -238,22 +249,35 @@ func (l *Leader) shouldStand(ctx context.Context) bool {
 	if standIn {
 		return true
 	}
-	among, err := candidates(l.cfg.Nodes(), func(name string) (bool, error) { return l.ready(ctx, name) })
+	among, err := l.candidates(ctx)
+	l.mu.Lock()
+	if l.unsure++; err == nil {
+		l.unsure = 0
+	}
+	l.mu.Unlock()
 	if err != nil {
 		l.log.WithError(err).Debug("cannot tell which nodes are candidates for leadership")
-		return leading
-	}
-	if stands(l.cfg.Node, leading, among) {
+	} else if stands(l.cfg.Node, leading, among) {
 		return true
 	}
 	if leading || !l.abandoned(ctx) {
-		return false
+		return leading && err != nil
 	}
 	l.log.Info("nobody leads: stands for election though its node is not among the candidates")
 	l.mu.Lock()
 	l.standIn, l.since = true, time.Time{}
 	l.mu.Unlock()
 	return true
+}
+
+// candidates are the nodes that stand for election, as far as this agent knows
+// all nodes, which it does not before it knows its own.
+func (l *Leader) candidates(ctx context.Context) ([]NodeInfo, error) {
+	nodes := l.cfg.Nodes()
+	if !slices.ContainsFunc(nodes, func(n NodeInfo) bool { return n.Name == l.cfg.Node }) {
+		return nil, fmt.Errorf("node %s, this agent's own, is not among the %d nodes that are known", l.cfg.Node, len(nodes))
+	}
+	return candidates(nodes, func(name string) (bool, error) { return l.ready(ctx, name) })
 }
 
 // abandoned tells whether looks have seen nobody hold the Lease, or nobody renew

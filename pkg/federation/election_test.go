@@ -210,6 +210,27 @@ func TestAutoLeavesTheElectionToFiveNodes_4_11(t *testing.T) {
 	})
 }
 
+func TestACandidateThatHasJustStartedFollowsALeaderThatDies_4_11(t *testing.T) {
+	election(t, func(t *testing.T, w *world) {
+		nodes := ranked(someNodes(2))
+		first := w.agent(LeaderConfig{Identity: "first", Node: nodes[0].Name, Candidate: CandidateAuto, Nodes: func() []NodeInfo { return nodes }}, nodeObjects(nodes)...)
+		w.until("", 5*time.Second)
+		// The other one does not know the nodes yet when it looks for the first time.
+		started := time.Now()
+		w.agent(LeaderConfig{Identity: "second", Node: nodes[1].Name, Candidate: CandidateAuto, Nodes: func() []NodeInfo {
+			if time.Since(started) < time.Second {
+				return nil
+			}
+			return nodes
+		}}, nodeObjects(nodes)...)
+		time.Sleep(3 * time.Second)
+		first.cut.Store(true) // and is never heard of again
+		if now, took := w.until("first", time.Minute); took > 15*time.Second {
+			t.Errorf("%s leads after %s, want at most 15s", now, took)
+		}
+	})
+}
+
 func TestALeaderYieldsWhenLowerNodesJoin_4_11(t *testing.T) {
 	election(t, func(t *testing.T, w *world) {
 		all := ranked(someNodes(9))

@@ -140,7 +140,7 @@ func tighten(s *scene, closing, staying []flow, membersOnly bool, change func())
 	closingFlows.Stop()
 	reports := stayingFlows.Stop()
 	for _, f := range staying {
-		c := connection(protocolOf(f.mode), strconv.Itoa(int(reports[f.url()].Local.Port())), f.address.String())
+		c := connection(protocolOf(f.mode), strconv.Itoa(int(reports[f.url()].Local.Port())), f.address.String(), strconv.Itoa(flowPort(f.mode)))
 		if now[c].id == "" || now[c].id != tracked[c].id {
 			s.t.Errorf("%s: the tracked connection was %q and is %q", f, tracked[c], now[c])
 		}

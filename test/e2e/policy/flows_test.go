@@ -155,15 +155,16 @@ func steady(m netprobe.Mode) []string {
 }
 
 // tracked are the connections to Services and pods as the client's node tracks
-// them, by protocol, source port and destination.
+// them, by protocol, source port, destination and its port: a source port serves
+// again, for another destination, while an old connection is in TIME_WAIT.
 func (s *scene) tracked() map[string]tracking {
 	s.t.Helper()
 	found := map[string]tracking{}
-	entry := regexp.MustCompile(`(?m)^(\w+) .*?dst=(\S+) sport=(\d+) .*\bid=(\d+).*`)
+	entry := regexp.MustCompile(`(?m)^(\w+) .*?dst=(\S+) sport=(\d+) dport=(\d+) .*\bid=(\d+).*`)
 	for family, name := range map[int]string{4: "ipv4", 6: "ipv6"} {
 		out := lab.MustNodeExec(s.t, s.client.NodePath(), "conntrack", "-L", "-o", "id", "-f", name, "--orig-src", s.client.Address(family).String())
 		for _, e := range entry.FindAllStringSubmatch(out, -1) {
-			found[connection(e[1], e[3], e[2])] = tracking{e[4], e[0]}
+			found[connection(e[1], e[3], e[2], e[4])] = tracking{e[5], e[0]}
 		}
 	}
 	return found
@@ -197,6 +198,6 @@ func (s *scene) settled() map[string]tracking {
 	return nil
 }
 
-func connection(protocol, sourcePort, destination string) string {
-	return protocol + " from port " + sourcePort + " to " + destination
+func connection(protocol, sourcePort, destination, port string) string {
+	return protocol + " from port " + sourcePort + " to " + destination + " port " + port
 }
