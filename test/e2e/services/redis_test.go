@@ -87,7 +87,7 @@ func gets(t *testing.T, c *labtest.Cluster, name, want string) {
 }
 
 func TestServicesTheRedisStoryWorksUnchanged_4_1_4_6(t *testing.T) {
-	w, c := named(t, west(), "redis"), named(t, canada(), "redis")
+	w, c := west().NewNamespaceNamed(t, "redis"), canada().NewNamespaceNamed(t, "redis")
 	w.Apply(redis("demo-clustera-0"))
 	c.Apply(redis("demo-clusterb-0"))
 	for _, n := range []*labtest.Namespace{w, c} {

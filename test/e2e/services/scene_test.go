@@ -28,29 +28,7 @@ type pair struct {
 func newPair(t *testing.T, prefix string) pair {
 	t.Helper()
 	w := west().NewNamespace(t, prefix)
-	return pair{t, w, named(t, canada(), w.Name)}
-}
-
-// named makes a namespace of that name, until the test ends.
-func named(t *testing.T, c *labtest.Cluster, name string) *labtest.Namespace {
-	t.Helper()
-	n := c.In(t, name)
-	n.Apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: " + name + "}\n")
-	t.Cleanup(func() {
-		ctx := context.WithoutCancel(t.Context())
-		if err := c.Client.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
-			t.Errorf("delete namespace %s of %s: %v", name, c.Name, err)
-		}
-		until(t, "namespace "+name+" of "+c.Name+" to be gone", func(ctx context.Context) (string, bool) {
-			_, err := c.Client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
-			return fmt.Sprint(err), apierrors.IsNotFound(err)
-		})
-	})
-	n.Wait("the ServiceAccount default", func(ctx context.Context) (string, bool, error) {
-		_, err := c.Client.CoreV1().ServiceAccounts(name).Get(ctx, "default", metav1.GetOptions{})
-		return "", err == nil, err
-	})
-	return n
+	return pair{t, w, canada().NewNamespaceNamed(t, w.Name)}
 }
 
 // until polls for a condition, which says what it sees as long as it does not

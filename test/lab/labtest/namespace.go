@@ -38,15 +38,36 @@ type Namespace struct {
 	t    testing.TB
 }
 
-// NewNamespace creates a namespace that is deleted when the test ends, and
-// waits then until its pods are gone: whatever they held is free again.
+// NewNamespace creates a namespace of a new name that begins with prefix. It is
+// deleted when the test ends, which waits then until the namespace's pods are
+// gone: whatever they held is free again.
 func (c *Cluster) NewNamespace(t testing.TB, prefix string) *Namespace {
+	t.Helper()
+	return c.create(t, metav1.ObjectMeta{GenerateName: prefix + "-"})
+}
+
+// NewNamespaceNamed is NewNamespace with the whole name given. One of that name
+// that is on its way out is waited for.
+func (c *Cluster) NewNamespaceNamed(t testing.TB, name string) *Namespace {
+	t.Helper()
+	c.In(t, name).Wait("an earlier namespace of this name to be gone", func(ctx context.Context) (string, bool, error) {
+		old, err := c.Client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return "", true, ignoreNotFound(err)
+		}
+		if old.DeletionTimestamp == nil {
+			t.Fatalf("namespace %s/%s is there already", c.Cluster.Name, name)
+		}
+		return "it is being deleted", false, nil
+	})
+	return c.create(t, metav1.ObjectMeta{Name: name})
+}
+
+func (c *Cluster) create(t testing.TB, meta metav1.ObjectMeta) *Namespace {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), requestTimeout)
 	defer cancel()
-	made, err := c.Client.CoreV1().Namespaces().Create(ctx, &v1.Namespace{
-		ObjectMeta: metav1.ObjectMeta{GenerateName: prefix + "-"},
-	}, metav1.CreateOptions{})
+	made, err := c.Client.CoreV1().Namespaces().Create(ctx, &v1.Namespace{ObjectMeta: meta}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatalf("create a namespace in %s: %v", c.Cluster.Name, err)
 	}
