@@ -273,10 +273,14 @@ const (
 	CodeInvalid    = "Invalid"    // 400: the request is wrong, and cannot become right
 	CodeForbidden  = "Forbidden"  // 403: the caller is not root
 	CodeNotFound   = "NotFound"   // 404
-	CodeNotAllowed = "NotAllowed" // 405: not a GET
+	CodeNotAllowed = "NotAllowed" // 405: not the method of this path
+	CodeConflict   = "Conflict"   // 409: the node is not as the request says
 	CodeStarting   = "Starting"   // 503: nothing is known yet
 	CodeBusy       = "Busy"       // 503: too many requests at once
-	CodeInternal   = "Internal"   // 500
+	// CodeNotEnforced, 503: the kernel could not be made to enforce what was asked
+	// for in time.
+	CodeNotEnforced = "NotEnforced"
+	CodeInternal    = "Internal" // 500
 )
 
 // Error is the answer to a request that is not served.
