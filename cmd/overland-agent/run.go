@@ -154,7 +154,7 @@ func restConfig(cfg Config) (*rest.Config, error) {
 }
 
 func startSources(ctx context.Context, group *errgroup.Group, cfg Config, local *rest.Config, ag *agent.Agent, log *logrus.Entry) {
-	cluster := source.NewLocal(cfg.ClusterName, local, ag)
+	cluster := source.NewLocal(cfg.ClusterName, cfg.NodeName, local, ag)
 	mesh := source.NewMesh(source.MeshConfig{Cluster: cfg.ClusterName, Namespace: cfg.Namespace, Config: local}, ag, log)
 	group.Go(func() error { return cluster.Run(ctx) })
 	group.Go(func() error { return mesh.Run(ctx) })

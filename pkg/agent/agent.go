@@ -80,7 +80,7 @@ func (a *Agent) step() (more bool, next time.Time) {
 	a.disk.load()
 	out := a.core.Step(Input{
 		Now: a.last, Listed: listed, Images: a.disk.takeImages(), Mail: mail, StoreProblems: a.disk.problems(),
-		Interfaces: a.mail.takeInterfaces(), Reading: a.disk.busyReading(),
+		Interfaces: a.mail.takeInterfaces(), Attachments: a.mail.takeAttachments(), Reading: a.disk.busyReading(),
 	})
 	retry, changed := a.disk.write(out.Store, listed, a.last)
 	for _, t := range out.Transitions {
@@ -141,6 +141,10 @@ func (a *Agent) Status(cluster string, s model.ClusterStatus) { a.mail.status(cl
 // Interfaces says which pod interfaces this node has, all of them, sorted by
 // name. The slice must not be changed afterwards.
 func (a *Agent) Interfaces(list []model.Interface) { a.mail.tell(list) }
+
+// Attachments says which pods of this node are connected, all of them. The slice
+// must not be changed afterwards.
+func (a *Agent) Attachments(list []model.Attachment) { a.mail.attach(list) }
 
 // Drain says that all facts of the cluster but the Cluster fact are gone.
 func (a *Agent) Drain(cluster string) { a.mail.drain(cluster) }

@@ -172,7 +172,7 @@ func (s *steps) step() (more bool) {
 	s.disk.load()
 	out := s.core.Step(Input{
 		Now: s.now, Listed: listed, Images: s.disk.takeImages(), Mail: mail, StoreProblems: s.disk.problems(),
-		Interfaces: s.box.takeInterfaces(), Reading: s.disk.busyReading(),
+		Interfaces: s.box.takeInterfaces(), Attachments: s.box.takeAttachments(), Reading: s.disk.busyReading(),
 	})
 	_, changed := s.disk.write(out.Store, listed, s.now)
 	s.seen = append(s.seen, out.Transitions...)

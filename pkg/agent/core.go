@@ -25,6 +25,9 @@ type Input struct {
 	// Interfaces are all pod interfaces of this node, sorted by name, if they came:
 	// nil if not, empty if there are none.
 	Interfaces []model.Interface
+	// Attachments are all that CNI told of pods of this node, if they came: nil if
+	// not, empty if there are none.
+	Attachments []model.Attachment
 	// Reading: what this node's store has of a cluster is still being read.
 	Reading bool
 	// StoreProblems are those that this node's store has now.
@@ -83,6 +86,7 @@ type Core struct {
 	turn    int // which of the busy ones comes first in the next step
 	inSync  bool
 	enforce enforcement
+	own     ownPods
 	gen     uint64
 	changed bool
 	// policyProblems are those of policies; kept while these do not change.
@@ -108,6 +112,7 @@ func NewCore(cfg Config, started time.Time) *Core {
 		policies: policy.NewSet(cfg.policy(), cfg.Node),
 		rules:    map[model.Key]*model.Policy{},
 		clusters: map[string]*cluster{},
+		own:      newOwnPods(),
 		now:      started,
 		changed:  true,
 	}
@@ -126,6 +131,7 @@ func (c *Core) Step(in Input) Output {
 	}
 	c.keepListed(in.Listed)
 	c.setInterfaces(in.Interfaces)
+	c.setAttachments(in.Attachments)
 	c.enforce.reading = in.Reading
 	for _, name := range c.addressed(in) {
 		image, ok := in.Images[name]

@@ -22,24 +22,10 @@ type enforcement struct {
 	// released are addresses that lost their owner and that no State says yet.
 	released []netip.Addr
 	desired  *desired.State
-	// pods are those of this node.
-	pods map[model.Key]struct{}
 	// sorted are all policies; nil if it must be made anew. views are what a
 	// Snapshot says of them.
 	sorted []*model.Policy
 	views  []PolicyView
-}
-
-func (e *enforcement) setPod(key model.Key, here bool) {
-	switch {
-	case key.Kind != model.KindPod:
-	case !here:
-		delete(e.pods, key)
-	case e.pods == nil:
-		e.pods = map[model.Key]struct{}{key: {}}
-	default:
-		e.pods[key] = struct{}{}
-	}
 }
 
 // setInterfaces takes the whole truth about the node's pod interfaces.
@@ -161,7 +147,7 @@ func (c *Core) describePolicies() {
 		of[p.Object] = append(of[p.Object], p)
 	}
 	selects := map[model.Key][]model.Key{}
-	for _, pod := range slices.SortedFunc(maps.Keys(e.pods), compareNames) {
+	for _, pod := range slices.SortedFunc(maps.Keys(c.own.placed), compareNames) {
 		for p := range c.policies.Selecting(pod) {
 			selects[p.Key] = append(selects[p.Key], pod)
 		}

@@ -91,7 +91,10 @@ func (c *Core) restoreFact(from *cluster, fact *model.Cluster) {
 // known gives the keys of a kind that are known of a cluster. It reads the view
 // of the last step's end.
 func (c *Core) known(cl *cluster, kind model.Kind) iter.Seq[model.Key] {
-	if kind != model.KindPolicy {
+	switch {
+	case kind == model.KindPod && cl.local:
+		return c.knownPods
+	case kind != model.KindPolicy:
 		return c.view.Keys(cl.name, kind)
 	}
 	return func(yield func(model.Key) bool) {
@@ -102,6 +105,21 @@ func (c *Core) known(cl *cluster, kind model.Kind) iter.Seq[model.Key] {
 			if !yield(key) {
 				return
 			}
+		}
+	}
+}
+
+// knownPods gives the keys of the local cluster's pods: what the view has of those
+// of this node is not what a source said.
+func (c *Core) knownPods(yield func(model.Key) bool) {
+	for key := range c.view.Keys(c.cfg.Cluster, model.KindPod) {
+		if _, placed := c.own.placed[key]; !placed && !yield(key) {
+			return
+		}
+	}
+	for key := range c.own.facts {
+		if !yield(key) {
+			return
 		}
 	}
 }
@@ -185,6 +203,12 @@ func (cl *cluster) readmitted() []model.Change {
 func (c *Core) fact(key model.Key) model.Fact {
 	switch key.Kind {
 	case model.KindPod, model.KindNode:
+		if own, ok := c.own.facts[key]; ok {
+			return own
+		}
+		if _, placed := c.own.placed[key]; placed {
+			return nil
+		}
 		if e, ok := c.view.Endpoint(key); ok {
 			return e.Endpoint
 		}
@@ -227,16 +251,17 @@ func (c *Core) apply(cl *cluster, change model.Change, restored bool) {
 		}
 		c.admit(cl, key)
 	}
-	if key.Kind == model.KindPolicy {
+	switch {
+	case cl.local && key.Kind == model.KindPod:
+		c.setPod(change)
+	case key.Kind == model.KindPolicy:
 		c.setPolicy(change)
-	} else {
+	default:
 		c.index.Apply(change)
-	}
-	if cl.local {
-		c.policies.Apply(change)
-		here, was := c.onThisNode(change.Value), c.onThisNode(old)
-		c.policyChanged = c.policyChanged || !endpoint || here || was
-		c.enforce.setPod(key, here)
+		if cl.local {
+			c.policies.Apply(change)
+			c.policyChanged = c.policyChanged || !endpoint
+		}
 	}
 	if !restored {
 		cl.unstored = append(cl.unstored, change)
@@ -246,16 +271,13 @@ func (c *Core) apply(cl *cluster, change model.Change, restored bool) {
 
 func (c *Core) setPolicy(change model.Change) {
 	c.enforce.sorted = nil
+	c.policies.Apply(change)
+	c.policyChanged = true
 	if p, ok := change.Value.(*model.Policy); ok {
 		c.rules[change.Key] = p
 		return
 	}
 	delete(c.rules, change.Key)
-}
-
-func (c *Core) onThisNode(f model.Fact) bool {
-	e, ok := f.(*model.Endpoint)
-	return ok && e.Node == c.cfg.Node
 }
 
 // refuse counts an endpoint that is past the limit of its cluster (semantics

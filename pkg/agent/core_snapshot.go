@@ -17,7 +17,7 @@ func (c *Core) snapshot() *Snapshot {
 		Gen: c.gen, At: c.now, Self: c.self, View: c.view, InSync: c.inSync,
 		Clusters: make([]Cluster, 0, len(c.order)),
 		Desired:  c.enforce.desired, Policies: c.enforce.views, Grandfathered: c.enforce.grandfathered,
-		Meaning: c.cfg.policy(),
+		Meaning: c.cfg.policy(), Pods: c.own.snapshot(),
 	}
 	problems := slices.Concat(c.policyProblems, c.storeProblems)
 	for _, name := range c.order {

@@ -18,6 +18,8 @@ type mailbox struct {
 	// interfaces are the newest that were told; nil if none were since the last
 	// step.
 	interfaces []model.Interface
+	// attachments, likewise.
+	attachments []model.Attachment
 }
 
 func newMailbox(local string) *mailbox {
@@ -56,6 +58,25 @@ func (m *mailbox) tell(interfaces []model.Interface) {
 	m.interfaces = interfaces
 	m.mu.Unlock()
 	m.wake()
+}
+
+// attach takes the whole truth about attachments.
+func (m *mailbox) attach(attachments []model.Attachment) {
+	if attachments == nil {
+		attachments = []model.Attachment{}
+	}
+	m.mu.Lock()
+	m.attachments = attachments
+	m.mu.Unlock()
+	m.wake()
+}
+
+func (m *mailbox) takeAttachments() []model.Attachment {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	taken := m.attachments
+	m.attachments = nil
+	return taken
 }
 
 func (m *mailbox) takeInterfaces() []model.Interface {

@@ -33,6 +33,10 @@ type Snapshot struct {
 	// the node's interfaces have been told once: nothing is to be changed in the
 	// kernel before. Its Gen is that of the first snapshot that has it.
 	Desired *desired.State
+	// Pods are this node's, by what sources or the store say of them: those that
+	// are starting too, which have no address, and so are not in View. What they
+	// have by their attachments is in View and Desired only.
+	Pods map[model.Key]*model.Endpoint
 	// Policies are all of the local cluster's, sorted by namespace and name; the
 	// same slice until policies, Namespaces or pods of this node change.
 	Policies []PolicyView

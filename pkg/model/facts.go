@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// Endpoint is a pod with an address, or a node (semantics 1.3).
+// Endpoint is a pod with an address, or a node (semantics 1.3); or a pod of the
+// agent's own node that is starting, which has no address yet.
 type Endpoint struct {
 	Key Key // of KindPod or KindNode
 	UID UID
@@ -13,7 +14,7 @@ type Endpoint struct {
 	Labels         Labels
 	ServiceAccount string // of a pod
 	Node           string // where a pod runs; the node itself
-	// Addresses without zone, IPv4 never mapped into IPv6, at least one.
+	// Addresses without zone, IPv4 never mapped into IPv6.
 	Addresses []netip.Addr
 	Ports     []NamedPort // of a pod, by name, protocol, number
 	// Created in Unix seconds, by the clock of its own cluster.

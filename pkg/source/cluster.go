@@ -24,10 +24,11 @@ type Cluster struct {
 }
 
 // NewLocal reads the local cluster, as cfg connects to it: programs and files in
-// cfg are the agent's own and fine. The Cluster fact of the local cluster is not
-// this package's matter.
-func NewLocal(name string, cfg *rest.Config, sink Sink) *Cluster {
-	return newLocal(&config{name: name, connect: cfg}, sink)
+// cfg are the agent's own and fine. Pods of the named node are facts before they
+// have an address. The Cluster fact of the local cluster is not this package's
+// matter.
+func NewLocal(name, node string, cfg *rest.Config, sink Sink) *Cluster {
+	return newLocal(&config{name: name, node: node, connect: cfg}, sink)
 }
 
 // NewLocalServices reads the Services and EndpointSlices of the local cluster, and

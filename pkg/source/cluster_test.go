@@ -191,7 +191,7 @@ func TestLocalClusterHasPolicies(t *testing.T) {
 	a, s := newFakeAPI(t), newFakeSink()
 	p := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "demo", Name: "deny"}}
 	a.put(p, pod("demo", "a", "10.1.0.1", nil))
-	c := NewLocal("west", a.config(), s)
+	c := NewLocal("west", "node-1", a.config(), s)
 	c.cfg.timing = quick()
 	run(t, c.Run)
 	key := model.PolicyKey("west", "demo", "deny")

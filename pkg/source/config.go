@@ -19,6 +19,8 @@ const systemNamespace = "kube-system"
 type config struct {
 	name  string
 	local bool
+	// node is the name of the agent's own node, in the local cluster.
+	node string
 	// services: Services and EndpointSlices are read, instead of all else.
 	services bool
 	// connect is how; a copy of it gets a client of this cluster alone.

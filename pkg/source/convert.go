@@ -85,7 +85,14 @@ func (c converter) isEndpoint(o *rawObject) bool {
 	if c.kind == model.KindPod && (o.hostNetwork || o.phase == "Succeeded" || o.phase == "Failed") {
 		return false
 	}
-	return len(o.addresses) > 0 || o.podIP != ""
+	return len(o.addresses) > 0 || o.podIP != "" || c.starting(o)
+}
+
+// starting tells whether the object is a pod of the agent's own node, which needs
+// to be known before it has an address: it gets one, and is connected, before an
+// API server hears of that.
+func (c converter) starting(o *rawObject) bool {
+	return c.kind == model.KindPod && c.node != "" && o.node == c.node
 }
 
 func (c converter) endpoint(o *rawObject, i *item) (model.Fact, model.RefusalReason) {
@@ -116,7 +123,7 @@ func (c converter) endpoint(o *rawObject, i *item) (model.Fact, model.RefusalRea
 // one that people know the pod by.
 func addressesOf(o *rawObject) ([]netip.Addr, bool) {
 	texts := o.addresses
-	if len(texts) == 0 {
+	if len(texts) == 0 && o.podIP != "" {
 		texts = []string{o.podIP}
 	}
 	addresses := make([]netip.Addr, 0, len(texts))

@@ -51,9 +51,12 @@ type rawPort struct {
 
 // decoder reads objects of one kind. It is used by one goroutine at a time.
 type decoder struct {
-	kind       model.Kind
-	local      bool // of the local cluster
-	labelBytes int  // above it, labels are counted but not kept; 0: no limit
+	kind  model.Kind
+	local bool // of the local cluster
+	// node is the agent's own, whose pods are wanted without addresses too; empty:
+	// there is none.
+	node       string
+	labelBytes int // above it, labels are counted but not kept; 0: no limit
 }
 
 // object reads one. The fields of later occurrences of a message are merged into

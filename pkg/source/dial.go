@@ -41,7 +41,7 @@ func dial(c *config, noted func()) (*clients, error) {
 	if err != nil {
 		return nil, err
 	}
-	convert := converter{cluster: c.name, names: &interner{}, decoder: decoder{local: c.local, labelBytes: c.labelBytes}}
+	convert := converter{cluster: c.name, names: &interner{}, decoder: decoder{local: c.local, node: c.node, labelBytes: c.labelBytes}}
 	limiter := flowcontrol.NewTokenBucketRateLimiter(requestRate, requestBurst)
 	out := &clients{wire: w}
 	for _, g := range []struct {

@@ -234,7 +234,7 @@ func TestFloodOfEventsOfOnePodIsHeldBack_1_6(t *testing.T) {
 	if session.events == nil || session.events.QPS() > 50_000 {
 		t.Error("events of a remote cluster are not limited")
 	}
-	local := NewLocal("west", a.config(), s)
+	local := NewLocal("west", "node-1", a.config(), s)
 	if session, err = newSession(local); err != nil || session.events != nil {
 		t.Errorf("events of the local cluster are limited, or %v", err)
 	}

@@ -90,8 +90,8 @@ func checkKey(cluster string, k model.Key) error {
 }
 
 func checkEndpoint(e *model.Endpoint) error {
-	if len(e.Addresses) == 0 {
-		return errors.New("an endpoint without an address")
+	if len(e.Addresses) == 0 && e.Key.Kind != model.KindPod { // a pod may be starting
+		return errors.New("a node without an address")
 	}
 	for _, a := range e.Addresses {
 		if err := checkAddress(a); err != nil {

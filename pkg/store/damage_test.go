@@ -306,7 +306,7 @@ func TestFactsThatCannotBeDiscard(t *testing.T) {
 		"a pod that is a policy": {Kind: model.KindPod, Namespace: "a", Name: "x", Policy: &policy{}},
 		"a policy that is a pod": {Kind: model.KindPolicy, Namespace: "a", Name: "x", Endpoint: &endpoint{Addresses: good}},
 		"two facts":              {Kind: model.KindPod, Namespace: "a", Name: "x", Endpoint: &endpoint{Addresses: good}, Policy: &policy{}},
-		"no address":             {Kind: model.KindPod, Namespace: "a", Name: "x", Endpoint: &endpoint{}},
+		"a node without address": {Kind: model.KindNode, Name: "x", Endpoint: &endpoint{}},
 		"half an address":        {Kind: model.KindPod, Namespace: "a", Name: "x", Endpoint: &endpoint{Addresses: []byte{4, 10, 0}}},
 		"an address of 5 bytes":  {Kind: model.KindPod, Namespace: "a", Name: "x", Endpoint: &endpoint{Addresses: []byte{5, 10, 0, 0, 0, 1}}},
 		"a mapped address": {Kind: model.KindPod, Namespace: "a", Name: "x", Endpoint: &endpoint{
