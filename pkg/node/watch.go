@@ -39,7 +39,7 @@ type Watcher struct {
 	deliver func([]model.Interface)
 	log     *logrus.Entry
 	events  *nl.NetlinkSocket
-	asking  *nl.SocketHandle
+	asking  asker
 
 	table    *table
 	told     bool
@@ -65,21 +65,12 @@ func NewWatcher(deliver func([]model.Interface), log *logrus.Entry) (*Watcher, e
 	if events.SetReceiveBufferSize(bufferBytes, true) != nil {
 		_ = events.SetReceiveBufferSize(bufferBytes, false)
 	}
-	asking, err := nl.Subscribe(unix.NETLINK_ROUTE) // to nothing: for questions
+	asking, err := newAsker()
 	if err != nil {
 		events.Close()
-		return nil, fmt.Errorf("open netlink: %w", err)
+		return nil, err
 	}
-	timeout := unix.NsecToTimeval(listTimeout.Nanoseconds())
-	if err := errors.Join(asking.SetSendTimeout(&timeout), asking.SetReceiveTimeout(&timeout)); err != nil {
-		events.Close()
-		asking.Close()
-		return nil, fmt.Errorf("set netlink's timeout: %w", err)
-	}
-	return &Watcher{
-		deliver: deliver, log: log, events: events, asking: &nl.SocketHandle{Socket: asking},
-		table: newTable(), stale: true,
-	}, nil
+	return &Watcher{deliver: deliver, log: log, events: events, asking: asking, table: newTable(), stale: true}, nil
 }
 
 // Close frees what the Watcher holds. It need not be called after Run.
@@ -114,7 +105,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 
 // List is what is there now.
 func (w *Watcher) List() ([]model.Interface, error) {
-	t, err := w.list()
+	t, err := w.asking.list()
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +141,7 @@ func (w *Watcher) due() time.Time {
 // an overrun: then nothing but a list counts until all of them are read.
 func (w *Watcher) relist(now time.Time) {
 	w.listedAt = now
-	t, err := w.list()
+	t, err := w.asking.list()
 	if err != nil {
 		if !w.failing {
 			w.log.WithError(err).Warn("cannot list the network interfaces and routes: trying again every second")
@@ -234,60 +225,4 @@ func (w *Watcher) event(kind, flags uint16, data []byte) {
 	if w.dirtyAt.IsZero() {
 		w.dirtyAt = time.Now()
 	}
-}
-
-// list asks for all links, then for all routes: an address without its interface
-// says nothing, an interface without address is one that is not ready.
-func (w *Watcher) list() (*table, error) {
-	var err error
-	for range listTries {
-		var t *table
-		if t, err = w.dump(); !errors.Is(err, nl.ErrDumpInterrupted) {
-			return t, err
-		}
-	}
-	return nil, err
-}
-
-func (w *Watcher) dump() (*table, error) {
-	var links []link
-	data, err := w.ask(unix.RTM_GETLINK, unix.RTM_NEWLINK, nl.NewIfInfomsg(unix.AF_UNSPEC))
-	if err != nil {
-		return nil, fmt.Errorf("list network links: %w", err)
-	}
-	for _, m := range data {
-		l, ok, err := parseLink(m)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			links = append(links, l)
-		}
-	}
-	var routes []route
-	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		msg := nl.NewRtMsg()
-		msg.Family = family
-		data, err := w.ask(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, msg)
-		if err != nil {
-			return nil, fmt.Errorf("list routes: %w", err)
-		}
-		for _, m := range data {
-			r, ok, err := parseRoute(m)
-			if err != nil {
-				return nil, err
-			}
-			if ok {
-				routes = append(routes, r)
-			}
-		}
-	}
-	return fill(links, routes), nil
-}
-
-func (w *Watcher) ask(request int, answer uint16, body nl.NetlinkRequestData) ([][]byte, error) {
-	req := nl.NewNetlinkRequest(request, unix.NLM_F_DUMP)
-	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: w.asking}
-	req.AddData(body)
-	return req.Execute(unix.NETLINK_ROUTE, answer)
 }
