@@ -225,6 +225,15 @@ func (e *enforcer) Status() dataplane.Status {
 	return s
 }
 
+// Changed is closed when what is in force may have changed; nil: there is nothing
+// yet that could tell.
+func (e *enforcer) Changed() <-chan struct{} {
+	if now := e.now.Load(); now.loop != nil {
+		return now.loop.Changed()
+	}
+	return nil
+}
+
 // Inspect reads the kernel back; see dataplane.Inspector.
 func (e *enforcer) Inspect(ctx context.Context, want *desired.State, f desired.Flow) (dataplane.Inspection, error) {
 	now := e.now.Load()

@@ -40,22 +40,31 @@ func run(ctx context.Context, cfg Config, log *logrus.Entry) error {
 		return err
 	}
 	defer closeStore()
-	own.deliver = ag.Interfaces
 	enforce, dp := newDataplane(cfg, own.start, ag, log)
+	pods := &podReader{cluster: cfg.ClusterName}
+	attachments := newAttachments(cfg, own, ag, enforce, pods, log)
+	own.deliver = func(list []model.Interface) {
+		attachments.Interfaces(list)
+		ag.Interfaces(list)
+	}
 	services := new(services)
 	self := agent.Self{Cluster: cfg.ClusterName, Node: cfg.NodeName, Version: version(), Started: time.Now()}
 	alone := make(chan struct{}) // closed once no other agent can run on this node
 	server := admin.NewServer(admin.Config{
-		Socket: cfg.AdminSocket, Listen: cfg.MetricsAddress, Self: self, Dataplane: dp, Services: services,
+		Socket: cfg.AdminSocket, Listen: cfg.MetricsAddress, Self: self, Dataplane: dp, Services: services, CNI: attachments,
 		Opened: func() { close(alone) },
 	}, ag, log)
 	group.Go(func() error { return server.Run(ctx) })
 	group.Go(func() error { return ag.Run(ctx) })
 	group.Go(func() error { return own.watcher.Run(ctx) })
+	group.Go(func() error { return attachments.Run(ctx) })
 	group.Go(func() error { return own.remember(ctx, ag.Snapshot) })
 	group.Go(func() error { return giveBack(ctx, ag.Snapshot) })
 	startEnforcer(ctx, group, enforce, own.start, alone)
 	local, err := restConfig(cfg)
+	if err == nil {
+		err = pods.connect(local)
+	}
 	if err != nil {
 		return stopWith(group, err)
 	}

@@ -20,6 +20,9 @@ func (s *Server) registry() *prometheus.Registry {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		collectors.NewBuildInfoCollector(),
 	)
+	if s.requests != nil {
+		r.MustRegister(s.requests.took, s.requests.attachments)
+	}
 	return r
 }
 

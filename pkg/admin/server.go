@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	// A request has no body, so it is read at once or not at all.
+	// A request has a small body if any, so it is read at once or not at all.
 	readTimeout = 5 * time.Second
 	// writeTimeout ends an answer that makes no progress for so long: somebody
 	// may have stopped to read a page of it, but not for ever.
@@ -80,6 +80,8 @@ type Config struct {
 	Dataplane Dataplane
 	// Services are the federated ones; nil: this agent has no part in them.
 	Services Services
+	// CNI is the pods that are connected; nil: the CNI plugin is not served.
+	CNI CNI
 	// Opened, if not nil, is called once the socket and the listener are open: no
 	// other agent runs on this node then.
 	Opened func()
@@ -94,6 +96,7 @@ type Server struct {
 	log       *logrus.Entry
 	now       func() time.Time
 	lists     *limit
+	requests  *cniMetrics // nil without CNI
 }
 
 // NewServer makes a server; it listens once Run is called. The source is asked
@@ -102,7 +105,11 @@ func NewServer(config Config, snapshots Source, log *logrus.Entry) *Server {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	return &Server{config: config, snapshots: snapshots, log: log, now: config.Now, lists: newLimit(maxLists)}
+	s := &Server{config: config, snapshots: snapshots, log: log, now: config.Now, lists: newLimit(maxLists)}
+	if config.CNI != nil {
+		s.requests = newCNIMetrics(config.CNI)
+	}
+	return s
 }
 
 // Run listens and answers until ctx ends, which is no error. It fails if it
@@ -222,7 +229,12 @@ func (s *Server) socketHandler(metrics http.Handler) http.Handler {
 		}, ", ")))
 	})
 	s.health(mux, metrics)
-	return onlyGet(mux)
+	all := http.NewServeMux()
+	all.Handle("/", onlyGet(mux))
+	if s.config.CNI != nil {
+		s.cniHandlers(all)
+	}
+	return all
 }
 
 // publicHandler serves whoever reaches the TCP port: nothing that tells who is

@@ -120,6 +120,9 @@ func (s *State) Damage() error { return s.damage }
 // InstallID tells installations on this node apart.
 func (s *State) InstallID() string { return s.file.InstallID }
 
+// BootID is that of this boot of the node.
+func (s *State) BootID() string { return s.file.BootID }
+
 // Grandfathered are the interfaces, by name and index, that were there before
 // the first installation and of which no pod was ever known.
 func (s *State) Grandfathered() []model.Interface {

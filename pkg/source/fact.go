@@ -22,7 +22,7 @@ func Fact(cluster string, local bool, kind model.Kind, message []byte) (fact mod
 	return i.fact, i.refused
 }
 
-// ErrNoPod: the API server has no such pod, or it is none that can be connected.
+// ErrNoPod is that the API server has no such pod, or one that cannot be connected.
 var ErrNoPod = errors.New("there is no such pod")
 
 // Pod asks the API server for one pod of the local cluster, whichever node it is

@@ -77,6 +77,10 @@ func importTable() Table {
 			Modules:   []string{logrus},
 			PureFiles: []string{"core"},
 		},
+		"pkg/attach": {
+			Repo:    []string{"pkg/model", "pkg/agent", "pkg/dataplane", "pkg/policy", "pkg/desired"},
+			Modules: []string{logrus},
+		},
 		"pkg/federation/plan": {
 			Repo:    []string{"pkg/model", "pkg/selector", "pkg/index"},
 			Modules: []string{api, machinery},
@@ -91,7 +95,7 @@ func importTable() Table {
 		"pkg/admin": {
 			Repo: []string{
 				"pkg/model", "pkg/pset", "pkg/selector", "pkg/index", "pkg/policy", "pkg/desired", "pkg/dataplane",
-				"pkg/agent", "pkg/federation", "pkg/admin/api",
+				"pkg/agent", "pkg/attach", "pkg/federation", "pkg/admin/api",
 			},
 			Modules: []string{logrus, prometheus, sys, machinery},
 		},
