@@ -24,6 +24,9 @@ func TestEveryMetricIsInTheReference(t *testing.T) {
 	go func() {
 		defer close(descs)
 		newCollector(nil, nil, nil, agent.Self{}, time.Now).Describe(descs)
+		cni := newCNIMetrics(&fakeCNI{})
+		cni.took.Describe(descs)
+		cni.attachments.Describe(descs)
 	}()
 	count := 0
 	for d := range descs {
