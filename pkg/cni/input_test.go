@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"net/netip"
+	"os"
+	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -203,4 +206,27 @@ func FuzzLink(f *testing.F) {
 			t.Errorf("%+v", l)
 		}
 	})
+}
+
+func TestEveryKeyAndDefaultIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/cni.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := parseInput([]byte(`{"type":"overland-cni"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf := reflect.ValueOf(in.Conf)
+	for i := range conf.NumField() {
+		key, _, _ := strings.Cut(conf.Type().Field(i).Tag.Get("json"), ",")
+		value, err := json.Marshal(conf.Field(i).Interface())
+		if err != nil {
+			t.Fatal(err)
+		}
+		row := regexp.MustCompile("(?m)^\\| `" + key + "` \\|.*`" + regexp.QuoteMeta(strings.Trim(string(value), `"`)) + "`")
+		if !row.Match(text) {
+			t.Errorf("docs/cni.md has no row of key %s with its default %s", key, value)
+		}
+	}
 }
