@@ -38,6 +38,8 @@ func importTable() Table {
 			Modules: []string{cobra, pflag, api, machinery, client, cliRuntime, "k8s.io/streaming", syncGroup, yaml},
 		},
 
+		"cmd/overland-cni": {Repo: []string{"pkg/cni"}},
+
 		"pkg/api/v1alpha1": {Modules: []string{machinery}},
 		"pkg/api/client":   {Repo: []string{"pkg/api/v1alpha1"}, Modules: []string{machinery, client}},
 		"pkg/model":        {Pure: true},
@@ -101,6 +103,8 @@ func importTable() Table {
 		},
 		"pkg/admin/api":    {},
 		"pkg/admin/client": {Repo: []string{"pkg/admin/api"}},
+		// The plugin's program has to stay small: it may not grow by what the agent needs.
+		"pkg/cni": {Repo: []string{"pkg/admin/api", "pkg/admin/client"}, Modules: []string{cni, sys}},
 		"pkg/connect": {
 			Repo:    []string{"pkg/model", "pkg/api/v1alpha1", "pkg/api/client", "pkg/source"},
 			Modules: []string{api, machinery, client, "k8s.io/streaming", syncGroup, yaml},
