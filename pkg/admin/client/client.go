@@ -31,20 +31,29 @@ const (
 type Client struct {
 	socket string
 	http   *http.Client
+	// patient is http without headerTimeout, for callers that set a deadline.
+	patient *http.Client
 }
 
 // New asks the agent behind a socket; nothing is opened yet.
 func New(socket string) *Client {
 	dialer := &net.Dialer{Timeout: dialTimeout}
-	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "unix", socket)
-		},
-		// One command asks once or twice: nothing needs to be kept open.
-		DisableKeepAlives:     true,
-		DisableCompression:    true,
-		ResponseHeaderTimeout: headerTimeout,
-	}}}
+	transport := func(headerTimeout time.Duration) *http.Transport {
+		return &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return dialer.DialContext(ctx, "unix", socket)
+			},
+			// One command asks once or twice: nothing needs to be kept open.
+			DisableKeepAlives:     true,
+			DisableCompression:    true,
+			ResponseHeaderTimeout: headerTimeout,
+		}
+	}
+	return &Client{
+		socket:  socket,
+		http:    &http.Client{Transport: transport(headerTimeout)},
+		patient: &http.Client{Transport: transport(0)},
+	}
 }
 
 // Status is the node at a glance.
@@ -126,16 +135,22 @@ func (c *Client) open(ctx context.Context, path string, query url.Values) (io.Re
 		return response.Body, nil
 	}
 	defer func() { _ = response.Body.Close() }()
+	return nil, c.refusal(response)
+}
+
+// refusal is what an answer that is not a good one says: an *api.Error, if it is
+// an agent that gave it.
+func (c *Client) refusal(response *http.Response) error {
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxError))
 	if err != nil {
-		return nil, c.brokenOff(err)
+		return c.brokenOff(err)
 	}
 	refused := new(api.Error)
 	if json.Unmarshal(text, refused) != nil || refused.Kind != api.KindError {
-		return nil, fmt.Errorf("%s answers %s: %s: is it the agent's socket, and the agent's version that of this program?",
+		return fmt.Errorf("%s answers %s: %s: is it the agent's socket, and the agent's version that of this program?",
 			c.socket, response.Status, strings.TrimSpace(string(text)))
 	}
-	return nil, refused
+	return refused
 }
 
 // unreachable says what to do about it.
