@@ -18,7 +18,7 @@ RUN ?=
 # How long `make fuzz` spends on each fuzz target.
 FUZZTIME ?= 10s
 # Packages with goroutines: `make race` tests them, and `make unit` the others.
-RACE_PACKAGES := ./cmd/... $(addprefix ./pkg/,admin/... agent connect dataplane/... federation node source store) \
+RACE_PACKAGES := ./cmd/... $(addprefix ./pkg/,admin/... agent cni/... connect dataplane/... federation node source store) \
   $(addprefix ./test/lab/,. daemon fabric kubebin kubeclient kubelet/... netprobe ns rootcheck runtime)
 # Unit tests: everything that does not bring a whole lab up. They are never taken
 # from the cache: go does not know that they look at the kernel and at go list.
@@ -78,11 +78,14 @@ generate-check: ## check that what is generated is what `make generate` makes
 	    echo 'generated files are not those of the API types: run `make generate`' >&2; exit 1; \
 	  fi
 
+# The CNI plugin runs on the node itself, whose C library is not known, and is
+# started for every pod: it is static, and without what only a debugger needs.
 .PHONY: build
 build: ## build the programs into bin/
 	$(call stage,build)
 	@mkdir -p bin
-	go build -o bin/ ./cmd/... ./test/lab
+	go build -o bin/ $(filter-out ./cmd/overland-cni,$(wildcard ./cmd/*)) ./test/lab
+	CGO_ENABLED=0 go build -ldflags '-s -w' -o bin/ ./cmd/overland-cni
 
 .PHONY: kube
 kube: build ## build the Kubernetes programs into the user's cache (minutes, once a version)

@@ -6,14 +6,18 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 )
 
-// podArgs are the keys of CNI_ARGS that the kubelet's runtimes set, by their names
-// there. The library fills them in.
+// podArgs are the keys of CNI_ARGS that the kubelet's runtimes set. The library
+// fills in the fields of their names.
 type podArgs struct {
 	types.CommonArgs
-	K8S_POD_NAMESPACE          types.UnmarshallableString //nolint:revive // the key's name
-	K8S_POD_NAME               types.UnmarshallableString //nolint:revive // the key's name
-	K8S_POD_UID                types.UnmarshallableString //nolint:revive // the key's name
-	K8S_POD_INFRA_CONTAINER_ID types.UnmarshallableString //nolint:revive // the key's name
+	//lint:ignore ST1003 the key's name
+	K8S_POD_NAMESPACE types.UnmarshallableString
+	//lint:ignore ST1003 the key's name
+	K8S_POD_NAME types.UnmarshallableString
+	//lint:ignore ST1003 the key's name
+	K8S_POD_UID types.UnmarshallableString
+	//lint:ignore ST1003 the key's name
+	K8S_POD_INFRA_CONTAINER_ID types.UnmarshallableString
 }
 
 // pod is whose link it is.

@@ -48,7 +48,7 @@ func (p *plugin) add(args *skel.CmdArgs) error {
 		if refused(err) || !slices.Contains(in.FailOpenNamespaces, a.Namespace) {
 			return tryAgain("pod "+name+" may not start before its policies are enforced", err)
 		}
-		p.log("pod %s starts although its policies may not be enforced yet, as failOpenNamespaces says: %v", name, err)
+		p.log("pod %s starts although its policies may not be enforced yet, as failOpenNamespaces says: %s", name, explain(err))
 	}
 	p.result = in.PrevResult
 	return nil
@@ -85,7 +85,7 @@ func (p *plugin) del(args *skel.CmdArgs) error {
 	defer cancel()
 	a := api.CNIAttachment{ContainerID: args.ContainerID, IfName: args.IfName}
 	if _, err := client.New(in.Socket).CNIDelete(ctx, a); err != nil {
-		p.log("DEL of container %s: the agent will find out that its link is gone: %v", args.ContainerID, err)
+		p.log("DEL of container %s: the agent will find out that its link is gone: %s", args.ContainerID, explain(err))
 	}
 	return nil
 }
