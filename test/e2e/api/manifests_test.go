@@ -97,7 +97,7 @@ func TestKubectlShowsRemoteClusters(t *testing.T) {
 // the names of objects that it is limited to.
 var (
 	agentRules = []string{
-		"get list watch namespaces", "get list watch nodes", "get list watch pods",
+		"get list watch namespaces", "get list watch patch nodes", "get list watch pods",
 		"get list watch networkpolicies.networking.k8s.io",
 		"get list watch remoteclusters.overland.dev",
 		"update patch remoteclusters.overland.dev/status",
@@ -216,7 +216,9 @@ func TestNoAccountMayDoWhatIsNotItsBusiness(t *testing.T) {
 		{account: "overland-agent", namespace: "kube-system", verb: "create", group: leases, resource: "leases"},
 		{account: "overland-agent", namespace: "overland-system", verb: "patch", resource: "namespaces", name: "overland-system", allowed: true},
 		{account: "overland-agent", namespace: "kube-system", verb: "patch", resource: "namespaces", name: "kube-system"},
-		{account: "overland-agent", verb: "patch", resource: "nodes"},
+		// What of a node is a matter of admission.
+		{account: "overland-agent", verb: "patch", resource: "nodes", allowed: true},
+		{account: "overland-agent", verb: "update", resource: "nodes"},
 		{account: "overland-agent", namespace: "default", verb: "patch", resource: "services"},
 		{account: "overland-agent", namespace: "default", verb: "patch", resource: "services", subresource: "status", allowed: true},
 		{account: "overland-agent", namespace: "default", verb: "delete", group: "discovery.k8s.io", resource: "endpointslices", allowed: true},
