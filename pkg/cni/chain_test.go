@@ -75,7 +75,7 @@ func TestTheProgramServesARealRuntimesChain(t *testing.T) {
 func testChain(t *testing.T, folder, version string) {
 	n, agent := newNode(t), newAgent(t)
 	list, err := libcni.NetworkConfFromBytes(fmt.Appendf(nil, `{"cniVersion":%q,"name":"azure","plugins":[{"type":%q},`+
-		`{"type":%q,"socket":%q,"capabilities":{"portMappings":true}}]}`, version, firstPlugin, PluginType, agent.socket))
+		`{"type":%q,"socket":%q,"timeoutSeconds":2,"capabilities":{"portMappings":true}}]}`, version, firstPlugin, PluginType, agent.socket))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -67,11 +67,16 @@ func askToAdd(ctx context.Context, in *input, a api.CNIAttachment, open bool) er
 	if brief := time.Now().Add(briefTimeout); open && brief.Before(until) {
 		until = brief
 	}
+	var last error // which says more than that the time is over
 	for {
 		_, err := c.CNIAdd(ctx, a)
+		if err != nil && ctx.Err() != nil && last != nil {
+			return last
+		}
 		if err == nil || !unanswered(err) || time.Now().Add(retryInterval).After(until) {
 			return err
 		}
+		last = err
 		time.Sleep(retryInterval)
 	}
 }

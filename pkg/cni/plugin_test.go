@@ -423,18 +423,29 @@ func TestAddWaitsForAnAgentThatIsRestarted(t *testing.T) {
 	pod := n.sandbox("azv1")
 	for _, namespace := range []string{"shop", "kube-system"} {
 		agent.set(func(a *fakeAgent) { a.code = api.CodeStarting })
-		go func() {
-			time.Sleep(300 * time.Millisecond)
+		stop := make(chan struct{})
+		go func() { // it has started once it was asked twice
+			for asked := 0; asked < 2; time.Sleep(5 * time.Millisecond) {
+				agent.mu.Lock()
+				asked = len(agent.got)
+				agent.mu.Unlock()
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
 			agent.set(func(*fakeAgent) {})
 		}()
 		a := n.mustCall(call{
 			command: "ADD", container: "c1", netns: pod.netns, ifName: "eth0",
 			args: "K8S_POD_NAMESPACE=" + namespace + ";K8S_POD_NAME=p", stdin: conf("0.3.0", agent.socket, withResult("")),
 		})
+		close(stop)
 		if a.status != 0 || a.stdout != prevResult || a.stderr != "" {
 			t.Errorf("%s: status %d, stdout %q, stderr %q", namespace, a.status, a.stdout, a.stderr)
 		}
-		if got := agent.taken(); len(got) < 2 {
+		if got := agent.taken(); len(got) < 3 {
 			t.Errorf("%s: the agent was asked %d times", namespace, len(got))
 		}
 	}
