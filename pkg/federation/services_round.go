@@ -184,7 +184,11 @@ func (r *round) takeMail(now time.Time) {
 			r.mark(now, r.facts.Drain(cluster))
 		}
 		for _, b := range m.batches(cluster) {
-			r.mark(now, r.facts.Apply(b))
+			rest := b
+			if cluster == r.cfg.Cluster && b.Replace == 0 {
+				rest.Changes = r.others(b)
+			}
+			r.mark(now, r.facts.Apply(rest))
 			if cluster == r.cfg.Cluster {
 				r.takeServices(now, b)
 			}
@@ -197,6 +201,23 @@ func (r *round) takeMail(now time.Time) {
 			delete(r.links, cluster)
 		}
 	}
+}
+
+// others takes what is nothing but an own condition that shows itself, which needs
+// no plan, and gives the other changes. Such a write is of the very version that
+// was planned with, so that there is nothing else in it.
+func (r *round) others(b model.Batch) []model.Change {
+	var others []model.Change
+	for _, c := range b.Changes {
+		s, isService := c.Value.(*model.Service)
+		x := r.states[c.Key]
+		if !isService || x == nil || x.told == nil || x.told.uid != s.UID || x.told.version != s.ResourceVersion {
+			others = append(others, c)
+			continue
+		}
+		r.facts.Apply(model.Batch{Cluster: b.Cluster, Changes: []model.Change{c}})
+	}
+	return others
 }
 
 // takeServices keeps the local Services that conditions are about.

@@ -371,3 +371,27 @@ func TestTheTimeForWhichALinkWasSuspendedDoesNotCount_1_2(t *testing.T) {
 // TestAWriteThatHangsHoldsUpNothingElse: not of its Service either.
 // TestAConditionThatIsForbiddenOnOneServiceIsWrittenOnOthers_4_8: some other
 // admission may refuse it there.
+
+// TestAnOwnConditionThatShowsItselfIsNoReasonToPlan: else each change that turns the
+// condition would cost two turns of a Service's rate.
+func TestAnOwnConditionThatShowsItselfIsNoReasonToPlan(t *testing.T) {
+	inLab(t, 17, func(l *servicesLab) {
+		l.api.failing = 0
+		l.world("10.2.0.1")
+		s, end := l.lead("agent-1")
+		defer end()
+		time.Sleep(soon)
+		before, _ := s.Snapshot()
+		const changes = 20
+		for i := range changes {
+			l.canada(redis("canada", []string{"10.2.0.1"}[:i%2]...)...)
+			time.Sleep(time.Second)
+		}
+		time.Sleep(time.Second)
+		after, _ := s.Snapshot()
+		if n := after.Totals.Plans - before.Totals.Plans; n < changes || n > changes+5 {
+			t.Errorf("%d plans for %d changes", n, changes)
+		}
+		l.expect("in the end", "testdb-federated", plan.ReasonInSync, "10.2.0.1")
+	})
+}
