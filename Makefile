@@ -26,10 +26,6 @@ LIST_UNIT = go list ./... | grep -Ev '/test/(e2e|bench)(/|$$)' | sort
 UNIT_PACKAGES = $$(comm -23 <($(LIST_UNIT)) <(go list $(RACE_PACKAGES) | sort))
 
 E2E_TIMEOUT ?= 40m
-# The suites, those that take longest first, and how many at once: each has a lab of
-# its own, and waits most of the time.
-E2E_PACKAGES := $(addprefix ./test/e2e/,policy identity services) ./test/e2e/...
-E2E_PARALLEL ?= 2
 # How many random worlds `make test-long` puts into both clusters of a lab.
 WORLDS ?= 200
 BENCH_TIMEOUT ?= 20m
@@ -137,7 +133,7 @@ race: root ## * tests beside the code, of packages with goroutines, under the ra
 .PHONY: e2e
 e2e: root build kube ## * end-to-end tests in a lab of their own
 	$(call stage,e2e)
-	OVERLAND_LAB_PROGRAM=$(CURDIR)/bin/lab go test $(E2E_PACKAGES) $(if $(RUN),-run '$(RUN)') -p $(E2E_PARALLEL) -count=1 -vet=off -timeout $(E2E_TIMEOUT)
+	OVERLAND_LAB_PROGRAM=$(CURDIR)/bin/lab go test ./test/e2e/... $(if $(RUN),-run '$(RUN)') -p 1 -count=1 -vet=off -timeout $(E2E_TIMEOUT)
 
 .PHONY: bench
 bench: packages build kube ## * benchmarks: every figure that the documentation claims
