@@ -58,7 +58,7 @@ func TestServicesASilentClusterBecomesSpareAndServesWhenNoOtherDoes_4_9(t *testi
 	stays(t, s.west, "fed", both, 30*time.Second)
 	publishes(s.west, t, "fed", s.here)
 	condition(t, s.west, "fed", metav1.ConditionTrue, "PartlyStale")
-	if d := time.Since(cut); d < 40*time.Second {
+	if d := time.Since(cut); d < 45*time.Second-quietest {
 		t.Errorf("canada's endpoints were spare after %s already", d)
 	}
 	unready(t, s.here, s.west, true)
@@ -74,6 +74,10 @@ func TestServicesASilentClusterBecomesSpareAndServesWhenNoOtherDoes_4_9(t *testi
 	condition(t, s.west, "fed", metav1.ConditionTrue, "InSync")
 }
 
+// quietest is how old the last contact with a cluster may be that is well: a probe
+// comes after 8 s in which nothing is heard of it.
+const quietest = 11 * time.Second
+
 func TestServicesWhatIsStaleIsWithdrawn_4_9(t *testing.T) {
 	remote(t, `{"spareAfter":"600s","staleAfter":"40s"}`)
 	s := onScene(t, "stale", "")
@@ -82,7 +86,7 @@ func TestServicesWhatIsStaleIsWithdrawn_4_9(t *testing.T) {
 	killed := time.Now()
 	stays(t, s.west, "fed", addressesOf(s.here, s.there), 25*time.Second)
 	publishes(s.west, t, "fed", s.here)
-	if d := time.Since(killed); d < 35*time.Second {
+	if d := time.Since(killed); d < 40*time.Second-quietest {
 		t.Errorf("canada's endpoints were withdrawn after %s already", d)
 	}
 	lab.Start(t, "canada/kube-apiserver")
