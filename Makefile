@@ -18,7 +18,7 @@ RUN ?=
 # How long `make fuzz` spends on each fuzz target.
 FUZZTIME ?= 10s
 # Packages with goroutines: `make race` tests them, and `make unit` the others.
-RACE_PACKAGES := ./cmd/... $(addprefix ./pkg/,admin/... agent cni/... connect dataplane/... federation node source store) \
+RACE_PACKAGES := ./cmd/... $(addprefix ./pkg/,admin/... agent attach cni/... connect dataplane/... federation node source store) \
   $(addprefix ./test/lab/,. daemon fabric kubebin kubeclient kubelet/... netprobe ns rootcheck runtime)
 # Unit tests: everything that does not bring a whole lab up. They are never taken
 # from the cache: go does not know that they look at the kernel and at go list.

@@ -389,7 +389,8 @@ func TestAnOwnConditionThatShowsItselfIsNoReasonToPlan(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		after, _ := s.Snapshot()
-		if n := after.Totals.Plans - before.Totals.Plans; n < changes || n > changes+5 {
+		// The watch may show a write before its answer is taken: not each time.
+		if n := after.Totals.Plans - before.Totals.Plans; n < changes || n > changes*7/4 {
 			t.Errorf("%d plans for %d changes", n, changes)
 		}
 		l.expect("in the end", "testdb-federated", plan.ReasonInSync, "10.2.0.1")
