@@ -13,6 +13,8 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/pflag"
 
+	"github.com/overland-net/overland/pkg/cni"
+	"github.com/overland-net/overland/pkg/cni/conflist"
 	"github.com/overland-net/overland/pkg/node"
 )
 
@@ -37,7 +39,7 @@ func cleanupMain(args []string) int {
 		fmt.Fprintln(os.Stderr, "overland-agent cleanup:", err)
 		return 1
 	}
-	fmt.Println("Nothing of Overland is left in the kernel of this node.")
+	fmt.Println("Nothing of Overland is left in the kernel of this node and in the folders of CNI.")
 	return 0
 }
 
@@ -77,15 +79,21 @@ func cleanupFlags(c *Config) *pflag.FlagSet {
 	return flags
 }
 
-// cleanup removes all that is ours from the kernel, and then what is remembered
-// of the node, so that the next start is a first installation. More than once is
-// fine.
+// cleanup removes our list of CNI plugins, so that no more pods wait for an agent;
+// all that is ours from the kernel; what is remembered of the node, so that the
+// next start is a first installation; and then the CNI plugin, when pods that were
+// being started no longer need it. More than once is fine.
 func cleanup(ctx context.Context, cfg Config, force bool, open func(context.Context) (kernel, error), log *logrus.Entry) error {
 	if !force {
 		if err := nobodyAnswers(ctx, cfg.AdminSocket); err != nil {
 			return err
 		}
 	}
+	listed, err := conflist.RemoveList(cfg.CNIConfDir)
+	if err != nil {
+		return err
+	}
+	drained := time.After(conflist.Drain)
 	k, err := open(ctx)
 	if err != nil {
 		return err
@@ -94,7 +102,17 @@ func cleanup(ctx context.Context, cfg Config, force bool, open func(context.Cont
 		return fmt.Errorf("remove what is in the kernel: %w", err)
 	}
 	log.Info("nothing of ours is left in the kernel")
-	return node.Forget(cfg.StateDir)
+	if err := node.Forget(cfg.StateDir); err != nil {
+		return err
+	}
+	if listed {
+		select {
+		case <-drained:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for pods that are being started, to remove the CNI plugin: %w", ctx.Err())
+		}
+	}
+	return conflist.RemovePlugin(cfg.CNIBinDir, cni.PluginType)
 }
 
 // nobodyAnswers makes sure that no agent runs: it would put everything back.

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/overland-net/overland/pkg/cni/conflist"
 	"github.com/overland-net/overland/pkg/model"
 	"github.com/overland-net/overland/pkg/node"
 )
@@ -23,7 +26,10 @@ func cleanable(t *testing.T) Config {
 	if _, _, err := node.Begin(dir, boot, func() ([]model.Interface, error) { return nil, nil }); err != nil {
 		t.Fatal(err)
 	}
-	return Config{AdminSocket: filepath.Join(dir, "admin.sock"), DataplaneConfig: DataplaneConfig{StateDir: dir}}
+	return Config{
+		AdminSocket: filepath.Join(dir, "admin.sock"), DataplaneConfig: DataplaneConfig{StateDir: dir},
+		CNIConfig: CNIConfig{CNIConfDir: filepath.Join(dir, "net.d"), CNIBinDir: filepath.Join(dir, "bin")},
+	}
 }
 
 func remembered(t *testing.T, cfg Config) bool {
@@ -41,6 +47,44 @@ func TestCleanupRemovesAllAndForgetsTheNode(t *testing.T) {
 	}
 	if k.removed != 2 || !k.closed || remembered(t, cfg) {
 		t.Errorf("removed %d times, closed %v, remembered %v", k.removed, k.closed, remembered(t, cfg))
+	}
+}
+
+// TestCleanupRemovesTheListFirstAndThePluginLast: while pods may still be started
+// with our list, the program in it has to be there.
+func TestCleanupRemovesTheListFirstAndThePluginLast(t *testing.T) {
+	cfg := cleanable(t)
+	list := filepath.Join(cfg.CNIConfDir, conflist.FileName)
+	azure, plugin := filepath.Join(cfg.CNIConfDir, "10-azure.conflist"), filepath.Join(cfg.CNIBinDir, "overland-cni")
+	for _, path := range []string{list, azure, plugin} {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte("{}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	there := func(path string) bool {
+		_, err := os.Stat(path)
+		return err == nil
+	}
+	var k fakeKernel
+	var began time.Time
+	open := func(context.Context) (kernel, error) {
+		began = time.Now()
+		if there(list) || !there(plugin) {
+			t.Errorf("when the kernel is cleaned: list there %v, plugin there %v", there(list), there(plugin))
+		}
+		return &k, nil
+	}
+	if err := cleanup(t.Context(), cfg, false, open, silent()); err != nil {
+		t.Fatal(err)
+	}
+	if there(plugin) || !there(azure) || remembered(t, cfg) {
+		t.Error("the folders are not as they should be")
+	}
+	if passed := time.Since(began); passed < conflist.Drain-time.Second {
+		t.Errorf("the plugin is removed after %v", passed)
 	}
 }
 

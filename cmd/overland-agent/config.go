@@ -36,6 +36,7 @@ type Config struct {
 	FederationEndpoints bool `json:"federationEndpoints"`
 
 	DataplaneConfig `json:",inline"`
+	CNIConfig       `json:",inline"`
 
 	NodeName       string `json:"nodeName,omitempty"`
 	Namespace      string `json:"namespace,omitempty"`
@@ -57,7 +58,7 @@ func defaults(env func(string) string) Config {
 		AdminSocket: "/run/overland/admin.sock", MetricsAddress: ":9470",
 		StoreDir: "/var/lib/overland/store", StoreLimitMiB: 256,
 		LogLevel: "info", LogFormat: "text",
-		DataplaneConfig: dataplaneDefaults(),
+		DataplaneConfig: dataplaneDefaults(), CNIConfig: cniDefaults(),
 	}
 	if c.Namespace == "" {
 		c.Namespace = "overland-system"
@@ -77,6 +78,7 @@ func (c *Config) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&c.FederationCandidate, "federation-candidate", c.FederationCandidate, "whether this node may lead: auto, always or never")
 	flags.BoolVar(&c.FederationEndpoints, "federation-endpoints", c.FederationEndpoints, "whether federated Services have Endpoints objects too, for readers of the old API")
 	c.DataplaneConfig.bind(flags)
+	c.CNIConfig.bind(flags)
 	flags.StringVar(&c.NodeName, "node-name", c.NodeName, "name of this node (default $NODE_NAME)")
 	flags.StringVar(&c.Namespace, "namespace", c.Namespace, "the agent's namespace (default $POD_NAMESPACE)")
 	flags.StringVar(&c.Kubeconfig, "kubeconfig", c.Kubeconfig, "kubeconfig of the local cluster (default: the pod's service account)")
@@ -176,7 +178,6 @@ func (c *Config) Validate() error {
 		{"dataplane", c.Dataplane, []string{dataplaneIptables, dataplaneNone}},
 		{"iptablesBackend", c.IptablesBackend, []string{"auto", "legacy", "nft"}},
 		{"ownNodeEgress", c.OwnNodeEgress, []string{"allow", "policy"}},
-		{"unknownInterfaces", c.UnknownInterfaces, []string{"drop", "allow"}},
 		{"logLevel", c.LogLevel, []string{"error", "warning", "info", "debug"}},
 		{"logFormat", c.LogFormat, []string{"text", "json"}},
 	} {
@@ -185,7 +186,8 @@ func (c *Config) Validate() error {
 		}
 	}
 	c.validatePlaces(bad)
-	c.validate(bad)
+	c.DataplaneConfig.validate(bad)
+	c.CNIConfig.validate(bad)
 	return errors.Join(problems...)
 }
 

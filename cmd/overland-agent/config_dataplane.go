@@ -36,9 +36,9 @@ type DataplaneConfig struct {
 	// OwnNodeEgress is whether egress rules apply to what a pod sends to its own
 	// node: allow (they do not) or policy.
 	OwnNodeEgress string `json:"ownNodeEgress,omitempty"`
-	// UnknownInterfaces is what happens to packets of pod interfaces of which
-	// nothing is known: drop or allow.
-	UnknownInterfaces string `json:"unknownInterfaces,omitempty"`
+	// Protected is whether packets of pod interfaces of which nothing is known are
+	// dropped.
+	Protected bool `json:"protected"`
 	// SourceExceptions are ranges that pods may send from beside their own
 	// addresses, by namespace.
 	SourceExceptions map[string][]string `json:"sourceExceptions,omitempty"`
@@ -54,7 +54,7 @@ type DataplaneConfig struct {
 func dataplaneDefaults() DataplaneConfig {
 	return DataplaneConfig{
 		Dataplane: dataplaneIptables, IptablesBackend: "auto", ConnmarkMask: "0xff000000",
-		OwnNodeEgress: "allow", UnknownInterfaces: "drop",
+		OwnNodeEgress: "allow", Protected: true,
 		StateDir: "/var/lib/overland", BootIDFile: "/proc/sys/kernel/random/boot_id",
 	}
 }
@@ -64,7 +64,7 @@ func (c *DataplaneConfig) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&c.IptablesBackend, "iptables-backend", c.IptablesBackend, "auto (what the kubelet and kube-proxy use), legacy or nft")
 	flags.StringVar(&c.ConnmarkMask, "connmark-mask", c.ConnmarkMask, "bits of connection marks that are Overland's alone, hexadecimal, at least 8 side by side")
 	flags.StringVar(&c.OwnNodeEgress, "own-node-egress", c.OwnNodeEgress, "what a pod sends to its own node: allow, or by policy")
-	flags.StringVar(&c.UnknownInterfaces, "unknown-interfaces", c.UnknownInterfaces, "packets of pod interfaces of which nothing is known: drop or allow")
+	flags.BoolVar(&c.Protected, "protected", c.Protected, "drop packets of pod interfaces of which nothing is known")
 	flags.Var((*exceptionsFlag)(&c.SourceExceptions), "source-exceptions", "ranges that pods may send from beside their own addresses, NAMESPACE=RANGE,…")
 	flags.IntVar(&c.MaxSelectorsPerNamespace, "max-selectors-per-namespace", c.MaxSelectorsPerNamespace, "most distinct peer selectors of the policies of a namespace; 0: 1,000")
 	flags.IntVar(&c.MaxMembersPerNamespace, "max-members-per-namespace", c.MaxMembersPerNamespace, "most members of these together; 0: 500,000")

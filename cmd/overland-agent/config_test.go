@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -64,7 +65,14 @@ func TestBadConfigurationNamesFieldAndExpectation(t *testing.T) {
 		"dataplane":             {good + "dataplane: magic\n", nil, `dataplane: "magic": one of iptables, none is expected`},
 		"backend":               {good, []string{"--iptables-backend=nftables"}, "one of auto, legacy, nft"},
 		"own node":              {good, []string{"--own-node-egress=deny"}, "ownNodeEgress"},
-		"unknown interfaces":    {good, []string{"--unknown-interfaces=maybe"}, "unknownInterfaces"},
+		"protected":             {good, []string{"--protected=maybe"}, "protected"},
+		"CNI":                   {good + "cni: maybe\n", nil, "cni"},
+		"relative CNI folder":   {good + "cniConfDir: net.d\n", nil, `cniConfDir: "net.d": an absolute path`},
+		"no CNI programs":       {good, []string{"--cni-bin-dir="}, "cniBinDir"},
+		"relative plugin":       {good, []string{"--cni-plugin=overland-cni"}, "cniPlugin"},
+		"no CNI timeout":        {good + "cniTimeoutSeconds: 0\n", nil, "cniTimeoutSeconds: 0: a number from 1 to 100"},
+		"long CNI timeout":      {good, []string{"--cni-timeout-seconds=101"}, "cniTimeoutSeconds: 101"},
+		"fail-open namespace":   {good + "failOpenNamespaces: [a, B]\n", nil, `failOpenNamespaces: "B"`},
 		"decimal mask":          {good, []string{"--connmark-mask=255"}, `connmarkMask: "255": a hexadecimal number`},
 		"mask too long":         {good, []string{"--connmark-mask=0x1ff000000"}, "hexadecimal number of 32 bits"},
 		"mask with a hole":      {good, []string{"--connmark-mask=0xff00f000"}, "at least 8 bits side by side"},
@@ -112,6 +120,46 @@ func TestMasksAreBitsSideBySide(t *testing.T) {
 	for text, want := range map[string]uint32{"0xff000000": 0xff000000, "0xff": 0xff, "0xFFFF0": 0xffff0, "0xffffffff": 0xffffffff} {
 		if got, err := parseMask(text); err != nil || got != want {
 			t.Errorf("%s: %#x, %v", text, got, err)
+		}
+	}
+}
+
+func TestNamespacesThatFailOpenAreTheSystemsUnlessOthersAreGiven(t *testing.T) {
+	for name, tt := range map[string]struct {
+		file string
+		args []string
+		want []string
+	}{
+		"default":         {"", nil, []string{"kube-system", "overland-system"}},
+		"other namespace": {"", []string{"--namespace=net"}, []string{"kube-system", "net"}},
+		"the system's":    {"namespace: kube-system\n", nil, []string{"kube-system"}},
+		"given":           {"failOpenNamespaces: [a, b]\n", nil, []string{"a", "b"}},
+		"by flag":         {"failOpenNamespaces: [a, b]\n", []string{"--fail-open-namespaces=c"}, []string{"c"}},
+		"none":            {"failOpenNamespaces: []\n", nil, []string{}},
+		"none by flag":    {"", []string{"--fail-open-namespaces="}, []string{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := append([]string{"--config", write(t, "clusterName: west\n"+tt.file)}, tt.args...)
+			c, err := load(args, environment(map[string]string{"NODE_NAME": "node-1"}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := c.failOpen(); got == nil || !slices.Equal(got, tt.want) {
+				t.Errorf("got %#v, want %#v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestThePluginIsKeptAwayWhereNothingIsEnforced(t *testing.T) {
+	for args, off := range map[string]bool{"--cni": false, "--cni=false": true, "--dataplane=none": true, "--protected=false": false} {
+		c, err := load([]string{"--cluster-name=west", args}, environment(map[string]string{"NODE_NAME": "node-1"}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		i, err := newInstaller(c, silent())
+		if err != nil || i.Status().Off != off {
+			t.Errorf("%s: %+v, %v", args, i.Status(), err)
 		}
 	}
 }

@@ -27,9 +27,14 @@ const mebibyte = 1 << 20
 //	source.Cluster (local) ─┐                       ┌─ admin.Server
 //	source.Mesh (remotes)  ─┼─► agent ─► Snapshot ──┼─ federation (leader only)
 //	node.Watcher           ─┘     └─► store         └─ dataplane.Loop ─► kernel
+//	conflist.Installer ─► CNI's folders
 func run(ctx context.Context, cfg Config, log *logrus.Entry) error {
 	log.WithFields(logrus.Fields{"version": version(), "cluster": cfg.ClusterName, "node": cfg.NodeName}).Info("the agent starts")
 	group, ctx := errgroup.WithContext(ctx)
+	installer, err := newInstaller(cfg, log)
+	if err != nil {
+		return err
+	}
 	own, err := openNode(cfg, log)
 	if err != nil {
 		return err
@@ -60,6 +65,7 @@ func run(ctx context.Context, cfg Config, log *logrus.Entry) error {
 	group.Go(func() error { return attachments.Run(ctx) })
 	group.Go(func() error { return own.remember(ctx, ag.Snapshot) })
 	group.Go(func() error { return giveBack(ctx, ag.Snapshot) })
+	group.Go(func() error { return after(ctx, alone, installer.Run) })
 	startEnforcer(ctx, group, enforce, own.start, alone)
 	local, err := restConfig(cfg)
 	if err == nil {
@@ -69,6 +75,9 @@ func run(ctx context.Context, cfg Config, log *logrus.Entry) error {
 		return stopWith(group, err)
 	}
 	startSources(ctx, group, cfg, local, ag, log)
+	if err := startUntainter(ctx, group, cfg, local, dp.Ready, installer, log); err != nil {
+		return stopWith(group, err)
+	}
 	if err := startFederation(ctx, group, cfg, local, ag, services, log); err != nil {
 		return stopWith(group, err)
 	}
@@ -82,20 +91,23 @@ func startEnforcer(ctx context.Context, group *errgroup.Group, e *enforcer, star
 	if e == nil {
 		return
 	}
-	group.Go(func() error {
-		select {
-		case <-alone:
-			return e.Run(ctx)
-		case <-ctx.Done():
-			return nil
-		}
-	})
+	group.Go(func() error { return after(ctx, alone, e.Run) })
 	if start != node.Reboot && start != node.Unknown {
 		return
 	}
 	select {
 	case <-e.tried:
 	case <-ctx.Done():
+	}
+}
+
+// after runs something once a channel is closed, unless ctx ends before.
+func after(ctx context.Context, start <-chan struct{}, run func(context.Context) error) error {
+	select {
+	case <-start:
+		return run(ctx)
+	case <-ctx.Done():
+		return nil
 	}
 }
 
@@ -141,7 +153,7 @@ func newAgent(cfg Config, grandfathered []model.Interface, log *logrus.Entry) (*
 		Limits: policy.Limits{
 			Selectors: cfg.MaxSelectorsPerNamespace, Members: cfg.MaxMembersPerNamespace, Rules: cfg.MaxRulesPerNamespace,
 		},
-		Protected: cfg.UnknownInterfaces == "drop", Grandfathered: grandfathered,
+		Protected: cfg.Protected, Grandfathered: grandfathered,
 		OwnNodeEgress: cfg.OwnNodeEgress == "policy", Exceptions: cfg.exceptions(),
 	}, st, log), closeStore, nil
 }

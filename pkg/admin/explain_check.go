@@ -73,7 +73,7 @@ func unknownReason(s *desired.State, c desired.Check) string {
 	case !c.Allowed:
 		return "nothing is known of the pod behind it: packets of unknown pod interfaces are dropped"
 	}
-	return "nothing is known of the pod behind it: it passes, as the agent runs with --unknown-interfaces=allow"
+	return "nothing is known of the pod behind it: it passes, as the agent runs with --protected=false"
 }
 
 // side tells how policies judge a pod's egress or ingress.

@@ -105,6 +105,11 @@ func importTable() Table {
 		"pkg/admin/client": {Repo: []string{"pkg/admin/api"}},
 		// The plugin's program has to stay small: it may not grow by what the agent needs.
 		"pkg/cni": {Repo: []string{"pkg/admin/api", "pkg/admin/client"}, Modules: []string{cni, sys}},
+		"pkg/cni/conflist": {
+			Repo:      []string{"pkg/cni"},
+			Modules:   []string{cni, logrus, sys, "github.com/fsnotify/fsnotify"},
+			PureFiles: []string{"derive"},
+		},
 		"pkg/connect": {
 			Repo:    []string{"pkg/model", "pkg/api/v1alpha1", "pkg/api/client", "pkg/source"},
 			Modules: []string{api, machinery, client, "k8s.io/streaming", syncGroup, yaml},

@@ -24,7 +24,7 @@ import (
 )
 
 // programs are what users get; the lab's image of the agent has them all.
-func programs() []string { return []string{"overland-agent", "overland"} }
+func programs() []string { return []string{"overland-agent", "overland", "overland-cni"} }
 
 func (l *lab) overland() *cobra.Command {
 	var link bool

@@ -22,8 +22,13 @@ import (
 // asAgent is a client with a token of the agents' own account.
 func asAgent(t *testing.T) *kubernetes.Clientset {
 	t.Helper()
+	return agentWith(t, &authenticationv1.TokenRequest{})
+}
+
+func agentWith(t *testing.T, request *authenticationv1.TokenRequest) *kubernetes.Clientset {
+	t.Helper()
 	token, err := kube(t).CoreV1().ServiceAccounts("overland-system").CreateToken(t.Context(), "overland-agent",
-		&authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+		request, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,6 +85,25 @@ func admitted(t *testing.T, agent *kubernetes.Clientset, namespace string) {
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
+}
+
+// asAgentOn is a client with the token that a pod of the agents' account has on a
+// node.
+func asAgentOn(t *testing.T, node string) *kubernetes.Clientset {
+	t.Helper()
+	pods := kube(t).CoreV1().Pods("overland-system")
+	pod, err := pods.Create(t.Context(), &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "agent-"},
+		Spec: corev1.PodSpec{
+			NodeName: node, ServiceAccountName: "overland-agent", Containers: []corev1.Container{{Name: "agent", Image: "agent"}},
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return agentWith(t, &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
+		BoundObjectRef: &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: pod.Name, UID: pod.UID},
+	}})
 }
 
 func namespaceFor(t *testing.T, name string) {
@@ -227,4 +251,75 @@ func TestTheAgentsAccountChangesNothingOfAServiceButItsOwnConditions(t *testing.
 	}
 	_, err = agent.CoreV1().Services(ns).Update(ctx, now, metav1.UpdateOptions{})
 	expectForbidden(t, "update the Service itself", err)
+}
+
+func TestTheAgentsAccountChangesNothingOfANodeButItsOwnTaint(t *testing.T) {
+	t.Parallel()
+	const ns = "admission-nodes"
+	namespaceFor(t, ns)
+	ctx, nodes := t.Context(), kube(t).CoreV1().Nodes()
+	ours := corev1.Taint{Key: "overland.dev/agent-not-ready", Value: "true", Effect: corev1.TaintEffectNoSchedule}
+	other := corev1.Taint{Key: "example.com/other", Effect: corev1.TaintEffectNoSchedule}
+	for _, name := range []string{"admission-a", "admission-b", "admission-c"} {
+		_, err := nodes.Create(ctx, &corev1.Node{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"a": "b"}, Annotations: map[string]string{"a": "b"}},
+			Spec:       corev1.NodeSpec{Taints: []corev1.Taint{other, ours}},
+		}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	anywhere, onA := asAgent(t), asAgentOn(t, "admission-a")
+	admitted(t, anywhere, ns)
+	patch := func(as *kubernetes.Clientset, node string, pt types.PatchType, text string, sub ...string) error {
+		_, err := as.CoreV1().Nodes().Patch(ctx, node, pt, []byte(text), metav1.PatchOptions{}, sub...)
+		return err
+	}
+	const (
+		removal   = `[{"op":"test","path":"/spec/taints/1/key","value":"overland.dev/agent-not-ready"},{"op":"remove","path":"/spec/taints/1"}]`
+		otherGoes = `[{"op":"remove","path":"/spec/taints/0"}]`
+		allGo     = `[{"op":"remove","path":"/spec/taints"}]`
+	)
+	// The policy is not in force as long as this is done.
+	deadline := time.Now().Add(time.Minute)
+	for !apierrors.IsForbidden(patch(anywhere, "admission-c", types.MergePatchType, `{"metadata":{"labels":{"early":"yes"}}}`)) {
+		if time.Now().After(deadline) {
+			t.Fatal("the policy is not in force")
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	for what, text := range map[string]string{
+		"label it":            `{"metadata":{"labels":{"a":"c"}}}`,
+		"annotate it":         `{"metadata":{"annotations":{"a":"c"}}}`,
+		"finalize it":         `{"metadata":{"finalizers":["example.com/x"]}}`,
+		"close it":            `{"spec":{"unschedulable":true}}`,
+		"give it a provider":  `{"spec":{"providerID":"x"}}`,
+		"give it a range":     `{"spec":{"podCIDR":"10.9.0.0/24","podCIDRs":["10.9.0.0/24"]}}`,
+		"taint it":            `{"spec":{"taints":[{"key":"example.com/other","effect":"NoSchedule"},{"key":"x","effect":"NoExecute"}]}}`,
+		"change another":      `{"spec":{"taints":[{"key":"example.com/other","effect":"NoExecute"}]}}`,
+		"change its effect":   `{"spec":{"taints":[{"key":"example.com/other","effect":"NoSchedule"},{"key":"overland.dev/agent-not-ready","value":"true","effect":"NoExecute"}]}}`,
+		"remove and label it": `{"metadata":{"labels":{"a":"c"}},"spec":{"taints":[{"key":"example.com/other","effect":"NoSchedule"}]}}`,
+	} {
+		expectForbidden(t, what, patch(onA, "admission-a", types.MergePatchType, text))
+	}
+	expectForbidden(t, "remove another taint", patch(onA, "admission-a", types.JSONPatchType, otherGoes))
+	expectForbidden(t, "remove all taints", patch(onA, "admission-a", types.JSONPatchType, allGo))
+	expectForbidden(t, "remove the taint of another node", patch(onA, "admission-b", types.JSONPatchType, removal))
+	expectForbidden(t, "change its status", patch(onA, "admission-a", types.MergePatchType, `{"status":{"phase":"x"}}`, "status"))
+	expectDone(t, "remove the taint of the own node", patch(onA, "admission-a", types.JSONPatchType, removal))
+	expectForbidden(t, "put it back", patch(onA, "admission-a", types.MergePatchType,
+		`{"spec":{"taints":[{"key":"example.com/other","effect":"NoSchedule"},{"key":"overland.dev/agent-not-ready","effect":"NoSchedule"}]}}`))
+	expectDone(t, "with a token of no node, remove the taint of any", patch(anywhere, "admission-b", types.JSONPatchType, removal))
+	for _, name := range []string{"admission-a", "admission-b"} {
+		now, err := nodes.Get(context.WithoutCancel(ctx), name, metav1.GetOptions{})
+		if err != nil || len(now.Spec.Taints) != 1 || now.Spec.Taints[0].Key != other.Key || now.Labels["a"] != "b" {
+			t.Errorf("node %s is %+v, %v", name, now, err)
+		}
+	}
+	now, err := nodes.Get(ctx, "admission-c", metav1.GetOptions{})
+	if err == nil {
+		now.Labels["a"] = "c"
+		_, err = nodes.Update(ctx, now, metav1.UpdateOptions{})
+	}
+	expectDone(t, "others are not concerned: label a node as administrator", err)
 }

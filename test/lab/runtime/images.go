@@ -49,13 +49,14 @@ func images(c Config) map[string]image {
 			programs: map[string]string{"/netprobe": c.Self},
 			needs:    c.Self, from: "it is part of the lab: build it again",
 		},
-		// Both programs, as in the image that users get; `lab overland` puts
+		// All programs, as in the image that users get; `lab overland` puts
 		// them there.
 		"overland-agent": {
 			entrypoint: []string{"/overland-agent"}, path: standardPath, dir: "/",
 			programs: map[string]string{
 				"/overland-agent": filepath.Join(c.Programs, "overland-agent"),
 				"/overland":       filepath.Join(c.Programs, "overland"),
+				"/overland-cni":   filepath.Join(c.Programs, "overland-cni"),
 			},
 			links: map[string]map[string]string{"/usr/local/bin": {
 				"overland-agent": "/overland-agent", "overland": "/overland",
