@@ -38,7 +38,7 @@ type scene struct {
 const sinkText = `
 apiVersion: v1
 kind: Pod
-metadata: {name: NAME, labels: {is: sink}}
+metadata: {name: NAME, labels: {is: sink, at: NAME}}
 spec:
   nodeName: NODE
   automountServiceAccountToken: false
@@ -65,7 +65,7 @@ apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {name: sink}
 spec:
-  podSelector: {matchLabels: {is: sink}}
+  podSelector: {matchLabels: {is: sink, at: near}}
   policyTypes: [Ingress]
   ingress: [{from: [{podSelector: {matchExpressions: [{key: is, operator: In, values: [friend, shut, open]}]}}]}]
 ---
@@ -221,8 +221,10 @@ type shot struct {
 	// segments of IPv6.
 	sent, heard uint64
 	// again are segments that were sent again for want of an answer.
-	again  uint64
-	status string // of the four attempts, 0 for success
+	again uint64
+	// sprayed are datagrams that nobody had asked for.
+	sprayed uint64
+	status  string // of the four attempts, 0 for success
 }
 
 // shots waits until count shooters of a wave have told, and gives what.
@@ -282,9 +284,21 @@ func parseShot(t *testing.T, pod, text string) shot {
 	}
 	found.sent = values["Ip:OutRequests"] + values["Icmp6OutEchos"]
 	// Segments are counted for both families together.
-	found.heard = values["Ip:InReceives"] + values["Tcp:InSegs"] + values["Udp6NoPorts"] + values["Udp6InDatagrams"] + values["Icmp6InEchoReplies"]
+	found.heard = values["Ip:InReceives"] + values["Tcp:InSegs"] + values["Udp6NoPorts"] + values["Icmp6InEchoReplies"]
+	found.sprayed = values["Udp:NoPorts"] + values["Udp6NoPorts"]
 	found.again = values["Tcp:RetransSegs"]
 	return found
+}
+
+// reached checks that shooters reached both sinks, each time with the first packet.
+func (s *scene) reached(shots []shot) {
+	s.t.Helper()
+	for _, shot := range shots {
+		if shot.status != "0 0 0 0" || shot.again != 0 {
+			s.t.Errorf("pod %s was to reach both sinks at once: its attempts ended with %s, and it sent %d segments again", shot.pod, shot.status, shot.again)
+		}
+	}
+	s.t.Logf("%d pods reached both sinks with their first packets", len(shots))
 }
 
 // silent checks that no packet of shooters passed, in either direction, and that
