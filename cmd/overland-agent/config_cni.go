@@ -8,8 +8,11 @@ import (
 	"github.com/spf13/pflag"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/overland-net/overland/pkg/admin"
 	"github.com/overland-net/overland/pkg/cni"
 	"github.com/overland-net/overland/pkg/cni/conflist"
+	"github.com/overland-net/overland/pkg/dataplane"
+	"github.com/overland-net/overland/pkg/model"
 )
 
 // CNIConfig is the part of the configuration that is about the CNI plugin.
@@ -70,6 +73,22 @@ func (c *Config) failOpen() []string {
 	namespaces := []string{"kube-system", c.Namespace}
 	slices.Sort(namespaces)
 	return slices.Compact(namespaces)
+}
+
+// withCNI is how enforcement is doing with what is wrong about the CNI plugin: a pod
+// that starts without it is not protected from its first packet on.
+type withCNI struct {
+	admin.Dataplane
+	installer *conflist.Installer
+}
+
+// Status implements admin.Dataplane.
+func (w withCNI) Status() dataplane.Status {
+	s := w.Dataplane.Status()
+	if now := w.installer.Status(); now.Error != "" {
+		s.Problems = append(s.Problems[:len(s.Problems):len(s.Problems)], model.Problem{Kind: model.ProblemCNI, Message: now.Error})
+	}
+	return s
 }
 
 // newInstaller is what keeps the CNI plugin installed, or away: without a

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/overland-net/overland/pkg/model"
 )
 
 func environment(m map[string]string) func(string) string {
@@ -161,5 +165,31 @@ func TestThePluginIsKeptAwayWhereNothingIsEnforced(t *testing.T) {
 		if err != nil || i.Status().Off != off {
 			t.Errorf("%s: %+v, %v", args, i.Status(), err)
 		}
+	}
+}
+
+func TestATroubleOfTheInstallerIsAProblem(t *testing.T) {
+	cfg := defaults(environment(nil))
+	cfg.CNIConfDir = filepath.Join(t.TempDir(), "missing", "net.d")
+	installer, err := newInstaller(cfg, newLog(cfg))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dp := withCNI{observer{}, installer}
+	before := len(dp.Status().Problems)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- installer.Run(ctx) }()
+	for deadline := time.Now().Add(20 * time.Second); len(dp.Status().Problems) == before; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the folder is missing, and no Problem says so")
+		}
+	}
+	if p := dp.Status().Problems[before]; p.Kind != model.ProblemCNI || p.Message == "" {
+		t.Errorf("Problem %+v", p)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/overland-net/overland/pkg/agent"
 	"github.com/overland-net/overland/pkg/dataplane"
+	"github.com/overland-net/overland/pkg/dataplane/iptables"
 	"github.com/overland-net/overland/pkg/desired"
 	"github.com/overland-net/overland/pkg/model"
 	"github.com/overland-net/overland/pkg/node"
@@ -122,7 +123,7 @@ func (e *enforcer) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	loop := dataplane.NewLoop(dataplane.LoopConfig{Name: e.name, Initial: initial}, k, e.src, e.log)
+	loop := dataplane.NewLoop(dataplane.LoopConfig{Name: e.name, Initial: initial, RuleIntervalMin: ruleIntervalMin(k)}, k, e.src, e.log)
 	e.now.Store(&enforcement{kernel: k, loop: loop, refused: errors.New("the node is being looked at")})
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -135,6 +136,15 @@ func (e *enforcer) serve(ctx context.Context) error {
 	stop()
 	<-watched
 	return err
+}
+
+// ruleIntervalMin is 0, the Loop's longer one, where a change of few rules costs as
+// much as there are rules.
+func ruleIntervalMin(k kernel) time.Duration {
+	if k.Backend() == iptables.BackendLegacy {
+		return 0
+	}
+	return 10 * time.Millisecond
 }
 
 // initial is what is to be enforced until the local cluster is known: nothing

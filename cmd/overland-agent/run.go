@@ -56,7 +56,7 @@ func run(ctx context.Context, cfg Config, log *logrus.Entry) error {
 	self := agent.Self{Cluster: cfg.ClusterName, Node: cfg.NodeName, Version: version(), Started: time.Now()}
 	alone := make(chan struct{}) // closed once no other agent can run on this node
 	server := admin.NewServer(admin.Config{
-		Socket: cfg.AdminSocket, Listen: cfg.MetricsAddress, Self: self, Dataplane: dp, Services: services, CNI: attachments,
+		Socket: cfg.AdminSocket, Listen: cfg.MetricsAddress, Self: self, Dataplane: withCNI{dp, installer}, Services: services, CNI: attachments,
 		Opened: func() { close(alone) },
 	}, ag, log)
 	group.Go(func() error { return server.Run(ctx) })

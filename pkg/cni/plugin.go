@@ -19,6 +19,9 @@ import (
 // the end of a pod, and the runtime's look at the node every few seconds.
 const briefTimeout = 2 * time.Second
 
+// retryInterval is between two attempts to reach an agent that is being restarted.
+const retryInterval = 100 * time.Millisecond
+
 // plugin serves one call.
 type plugin struct {
 	stderr io.Writer
@@ -43,15 +46,40 @@ func (p *plugin) add(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	if _, err := client.New(in.Socket).CNIAdd(ctx, a); err != nil {
+	open := slices.Contains(in.FailOpenNamespaces, a.Namespace)
+	if err := askToAdd(ctx, &in, a, open); err != nil {
 		name := a.Namespace + "/" + a.Pod
-		if refused(err) || !slices.Contains(in.FailOpenNamespaces, a.Namespace) {
+		if refused(err) || !open {
 			return tryAgain("pod "+name+" may not start before its policies are enforced", err)
 		}
 		p.log("pod %s starts although its policies may not be enforced yet, as failOpenNamespaces says: %s", name, explain(err))
 	}
 	p.result = in.PrevResult
 	return nil
+}
+
+// askToAdd asks again and again while there is no agent, as while it is restarted:
+// the kubelet's own next attempt would come many seconds later, with a new sandbox.
+// A pod that may start without an answer waits less for it.
+func askToAdd(ctx context.Context, in *input, a api.CNIAttachment, open bool) error {
+	c := client.New(in.Socket)
+	until, _ := ctx.Deadline()
+	if brief := time.Now().Add(briefTimeout); open && brief.Before(until) {
+		until = brief
+	}
+	for {
+		_, err := c.CNIAdd(ctx, a)
+		if err == nil || !unanswered(err) || time.Now().Add(retryInterval).After(until) {
+			return err
+		}
+		time.Sleep(retryInterval)
+	}
+}
+
+// unanswered tells whether there is no agent that could answer, for now.
+func unanswered(err error) bool {
+	answer := (*api.Error)(nil)
+	return !errors.As(err, &answer) || answer.Code == api.CodeStarting || answer.Code == api.CodeBusy
 }
 
 // check asks whether the pod's policies are enforced. It fails for pods of every

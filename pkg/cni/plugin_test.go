@@ -126,19 +126,22 @@ func TestAddWithoutAGoodAnswerOfTheAgent(t *testing.T) {
 				if i > 0 && j > 1 {
 					continue // what is on the list does not depend on what is wrong
 				}
-				a := n.mustCall(add(ns.namespace, socket, ns.more))
-				if ns.open && !tt.final {
-					if a.status != 0 || a.stdout != prevResult {
-						t.Errorf("%s%s: status %d, stdout %q", ns.namespace, ns.more, a.status, a.stdout)
+				t.Run(ns.namespace+ns.more, func(t *testing.T) {
+					t.Parallel() // most wait until their time is over
+					a := n.mustCall(add(ns.namespace, socket, ns.more))
+					if ns.open && !tt.final {
+						if a.status != 0 || a.stdout != prevResult {
+							t.Errorf("%s%s: status %d, stdout %q", ns.namespace, ns.more, a.status, a.stdout)
+						}
+						if strings.Count(a.stderr, "\n") != 1 || !strings.Contains(a.stderr, "pod "+ns.namespace+"/p starts although") {
+							t.Errorf("%s%s: stderr %q is not one line that says it", ns.namespace, ns.more, a.stderr)
+						}
+						return
 					}
-					if strings.Count(a.stderr, "\n") != 1 || !strings.Contains(a.stderr, "pod "+ns.namespace+"/p starts although") {
-						t.Errorf("%s%s: stderr %q is not one line that says it", ns.namespace, ns.more, a.stderr)
+					if a.Code != 11 || !strings.Contains(a.Msg, ns.namespace+"/p") || !strings.Contains(a.Details, tt.want) || a.CNIVersion != "0.3.0" {
+						t.Errorf("%s%s: %+v, want code 11 and %q", ns.namespace, ns.more, a, tt.want)
 					}
-					continue
-				}
-				if a.Code != 11 || !strings.Contains(a.Msg, ns.namespace+"/p") || !strings.Contains(a.Details, tt.want) || a.CNIVersion != "0.3.0" {
-					t.Errorf("%s%s: %+v, want code 11 and %q", ns.namespace, ns.more, a, tt.want)
-				}
+				})
 			}
 		})
 	}
@@ -411,6 +414,28 @@ func TestManyAddsAtOnceDoNotMix(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, a); diff != "" {
 			t.Errorf("pod %d (-want +got):\n%s", i, diff)
+		}
+	}
+}
+
+func TestAddWaitsForAnAgentThatIsRestarted(t *testing.T) {
+	n, agent := newNode(t), newAgent(t)
+	pod := n.sandbox("azv1")
+	for _, namespace := range []string{"shop", "kube-system"} {
+		agent.set(func(a *fakeAgent) { a.code = api.CodeStarting })
+		go func() {
+			time.Sleep(300 * time.Millisecond)
+			agent.set(func(*fakeAgent) {})
+		}()
+		a := n.mustCall(call{
+			command: "ADD", container: "c1", netns: pod.netns, ifName: "eth0",
+			args: "K8S_POD_NAMESPACE=" + namespace + ";K8S_POD_NAME=p", stdin: conf("0.3.0", agent.socket, withResult("")),
+		})
+		if a.status != 0 || a.stdout != prevResult || a.stderr != "" {
+			t.Errorf("%s: status %d, stdout %q, stderr %q", namespace, a.status, a.stdout, a.stderr)
+		}
+		if got := agent.taken(); len(got) < 2 {
+			t.Errorf("%s: the agent was asked %d times", namespace, len(got))
 		}
 	}
 }

@@ -40,8 +40,11 @@ type LoopConfig struct {
 	// the Skeleton, after a reboot.
 	Initial *desired.State
 	// RuleInterval is from the end of one Apply that changes rules to the
-	// beginning of the next one. A change of members waits for nothing.
-	RuleInterval time.Duration
+	// beginning of the next one, at most: as long as the last one took, if that is
+	// less, but RuleIntervalMin at least. So it keeps a core half free where rules
+	// are cheap, and does not make a pod wait that is being connected. A change of
+	// members waits for nothing. RuleIntervalMin 0: RuleInterval, always.
+	RuleInterval, RuleIntervalMin time.Duration
 	// CheckInterval is how often the State in force is applied again.
 	CheckInterval time.Duration
 	// RereadInterval is how often the kernel is read back whole.
@@ -66,6 +69,9 @@ func (c LoopConfig) withDefaults() LoopConfig {
 		}
 	}
 	c.RetryMax = max(c.RetryMax, c.RetryMin)
+	if c.RuleIntervalMin <= 0 || c.RuleIntervalMin > c.RuleInterval {
+		c.RuleIntervalMin = c.RuleInterval
+	}
 	return c
 }
 

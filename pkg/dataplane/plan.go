@@ -21,6 +21,8 @@ type plan struct {
 	// ended is the end of the last Apply, rules that of the last one that
 	// changed rules.
 	ended, rules time.Time
+	// took is how long that one took.
+	took time.Duration
 	// retry is when to come back though nothing changes: after a failure, or
 	// because the dataplane has asked for it. Zero: no need.
 	retry  time.Time
@@ -93,7 +95,7 @@ func (p *plan) notBefore(t time.Time) time.Time {
 	if p.rules.IsZero() {
 		return t
 	}
-	if r := p.rules.Add(p.cfg.RuleInterval); r.After(t) {
+	if r := p.rules.Add(min(max(p.took, p.cfg.RuleIntervalMin), p.cfg.RuleInterval)); r.After(t) {
 		return r
 	}
 	return t
@@ -114,7 +116,7 @@ func (p *plan) done(o outcome) {
 		p.reread = o.end.Add(p.cfg.RereadInterval)
 	}
 	if o.report.Transactions > 0 || p.tried == nil || p.tried.Rules != o.state.Rules {
-		p.rules = o.end
+		p.rules, p.took = o.end, o.end.Sub(o.start)
 	}
 	p.tried, p.ended, p.retry = o.state, o.end, time.Time{}
 	if o.report.Retry > 0 {

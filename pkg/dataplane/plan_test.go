@@ -14,7 +14,7 @@ const ms = time.Millisecond
 
 func testConfig() LoopConfig {
 	return LoopConfig{
-		RuleInterval: 100 * ms, CheckInterval: 5 * time.Second, RereadInterval: 3 * time.Minute,
+		RuleInterval: 100 * ms, RuleIntervalMin: 100 * ms, CheckInterval: 5 * time.Second, RereadInterval: 3 * time.Minute,
 		RetryMin: 100 * ms, RetryMax: time.Second,
 	}
 }
@@ -130,6 +130,22 @@ func TestBackoffIsSpreadAndBounded(t *testing.T) {
 		full := min(100*ms<<min(p.failures-1, 10), time.Second)
 		if low != full/2 || high > full || high < full*9/10 {
 			t.Fatalf("failure %d: %v to %v, want %v to %v", p.failures, low, high, full/2, full)
+		}
+	}
+}
+
+func TestRulesRestAsLongAsTheLastOnesTook(t *testing.T) {
+	first := &desired.State{Gen: 1, Rules: &desired.Rules{}}
+	next := &desired.State{Gen: 2, Rules: &desired.Rules{Protected: true}}
+	for took, want := range map[time.Duration]time.Duration{ms: 10 * ms, 30 * ms: 30 * ms, 400 * ms: 100 * ms} {
+		cfg := testConfig()
+		cfg.RuleIntervalMin = 10 * ms
+		p := plan{cfg: cfg}
+		p.want(first, at(0))
+		p.done(outcome{state: first, start: at(0), end: at(took), report: Report{Applied: true, Transactions: 1}})
+		p.want(next, at(took))
+		if s := p.next(at(took)); s.state != nil || !s.until.Equal(at(took+want)) {
+			t.Errorf("after rules that took %s: %+v, want a rest of %s", took, s, want)
 		}
 	}
 }

@@ -137,4 +137,5 @@ const (
 	ProblemNameMismatch      ProblemKind = "NameMismatch"      // 1.1
 	ProblemStore             ProblemKind = "Store"             // the node's disk
 	ProblemDataplane         ProblemKind = "Dataplane"         // this node's kernel does not hold all that is wanted, or another program interferes
+	ProblemCNI               ProblemKind = "CNI"               // pods of this node start without the CNI plugin
 )

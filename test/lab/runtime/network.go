@@ -107,10 +107,13 @@ func (n network) add(ctx context.Context, chain *libcni.NetworkConfigList, s san
 	return ips, nil
 }
 
-// remove disconnects the sandbox through the chain that connected it. It may
-// be repeated.
+// remove disconnects the sandbox through the chain that counts now, as containerd
+// does, or if there is none through the one that connected it. It may be repeated.
 func (n network) remove(ctx context.Context, s sandboxRecord) error {
-	list, err := libcni.NetworkConfFromBytes(s.NetConf)
+	list, err := n.load()
+	if err != nil {
+		list, err = libcni.NetworkConfFromBytes(s.NetConf)
+	}
 	if err != nil {
 		return fmt.Errorf("CNI DEL: %w", err)
 	}
