@@ -32,6 +32,8 @@ func TestCNINoPacketPassesWhileAgentsDie(t *testing.T) {
 		t.Errorf("only %d agents were killed meanwhile", n)
 	}
 	enforcing(t, near)
+	s.gone("dying")
+	s.nothingLeaked()
 }
 
 // torment kills the agents of a node, each within three seconds of its beginning,
@@ -138,14 +140,14 @@ func startAPIServer(t *testing.T) {
 func (s *scene) remake(wave string, count, nth int) {
 	s.t.Helper()
 	out := lab.MustNodeExec(s.t, near, "sh", "-ec", fmt.Sprintf(`
-		for record in $(grep -l '"Name":"%s-' /run/lab/runtime/sandboxes/*/sandbox.json); do
+		for record in $(grep -l '"Namespace":"%s","Name":"%s-' /run/lab/runtime/sandboxes/*/sandbox.json); do
 			space=$(grep -o '"NetNS":"[^"]*"' $record | cut -d'"' -f4)
 			mountpoint -q $space || continue
 			echo $space
 			all=$(ip netns pids ${space##*/})
 			umount -l $space
-			kill -9 $all # else the kubelet sees it only within a minute
-		done`, wave))
+			kill -9 $all || true # else the kubelet sees it only within a minute
+		done`, s.n.Name, wave))
 	if n := strings.Count(out, "\n"); n != count {
 		s.t.Fatalf("%d pods had network namespaces, not %d:\n%s", n, count, out)
 	}

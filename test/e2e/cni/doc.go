@@ -3,6 +3,6 @@
 // never get or send what policies deny; and that a node stays usable whatever
 // becomes of its CNI configuration.
 //
-// It may import test/lab/labtest, test/lab/ns, test/lab/azurecni, pkg/admin/api
-// and libcni.
+// It may import test/lab/labtest, test/lab/netprobe, test/lab/azurecni,
+// pkg/admin/api and libcni.
 package cni

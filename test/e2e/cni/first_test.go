@@ -24,7 +24,8 @@ const defaultPods = 40
 const atOnce = 20
 
 // TestCNINoPacketPassesBeforePolicy: pods that at once connect out, and listen,
-// under policies that forbid both. The last pods show that it would be seen.
+// under policies that forbid both. The last pods show that it would be seen. Each pod
+// is one of both kinds.
 func TestCNINoPacketPassesBeforePolicy(t *testing.T) {
 	count := defaultPods
 	if text := os.Getenv(podsVariable); text != "" {

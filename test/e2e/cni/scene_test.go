@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,6 +34,10 @@ type scene struct {
 	t     *testing.T
 	n     *labtest.Namespace
 	sinks []*labtest.Pod // near, far
+	// before is what the near node had when all this was there.
+	before string
+	// aimed are the addresses, of each family, after which to spray.
+	aimed [2]atomic.Value
 }
 
 const sinkText = `
@@ -95,6 +100,7 @@ func onScene(t *testing.T) *scene {
 	for _, node := range []string{near, far} {
 		enforcing(t, node)
 	}
+	s.before = inventory(s, t.Context(), near)
 	return s
 }
 
@@ -134,37 +140,41 @@ func (s *scene) arrived() uint64 {
 func (s *scene) spray() {
 	s.t.Helper()
 	const (
-		ahead = 50 // addresses
+		ahead = 60 // addresses
 		pause = 10 * time.Millisecond
 		// A packet to an address that no pod has is sent around by the routers: the
 		// hops are just those to the near node's pods.
 		hops = 4
 	)
+	s.aim()
 	ctx, stop := context.WithCancel(context.WithoutCancel(s.t.Context()))
 	var spraying sync.WaitGroup
 	s.t.Cleanup(func() { stop(); spraying.Wait() })
 	for network, family := range map[string]int{"udp4": 4, "udp6": 6} {
-		conn := s.sinks[1].UDP(s.t, network, hops)
+		conn := s.sinks[len(s.sinks)-1].UDP(s.t, network, hops)
 		spraying.Go(func() {
-			var from netip.Addr
-			for i := 0; ctx.Err() == nil; i++ {
-				if i%20 == 0 {
-					from = lastAddress(s.t, family)
-				}
-				a := from
+			for ; ctx.Err() == nil; time.Sleep(pause) {
+				a := s.aimed[family/5].Load().(netip.Addr)
 				for range ahead {
 					if a = a.Next(); !contains(family, a) {
 						a = first(family)
 					}
 					_, _ = conn.WriteToUDPAddrPort([]byte("x"), netip.AddrPortFrom(a, sprayPort)) // most are nobody's
 				}
-				time.Sleep(pause)
 			}
 		})
 	}
 }
 
-// shooter is a pod that, first of all, connects to both sinks, in both families,
+// aim makes the addresses that come next those that are sprayed at.
+func (s *scene) aim() {
+	s.t.Helper()
+	for i, family := range []int{4, 6} {
+		s.aimed[i].Store(lastAddress(s.t, family))
+	}
+}
+
+// shooterText is a pod that, first of all, connects to both sinks, in both families,
 // listens, and at last tells what its network namespace has counted since it was
 // made.
 const shooterText = `
@@ -189,6 +199,8 @@ spec:
       nc -w 1 FAR6 7005 </dev/null >/dev/null 2>&1 & c=$!
       ping -6 -c 1 -W 1 NEAR6 >/dev/null 2>&1 & d=$!
       nc -ll -p 7007 -e cat &
+      cat /proc/net/snmp /proc/net/snmp6
+      echo began
       wait $a; a=$?; wait $b; b=$?; wait $c; c=$?; wait $d; d=$?
       cat /proc/net/snmp /proc/net/snmp6
       echo done $a $b $c $d
@@ -196,20 +208,25 @@ spec:
 ---
 `
 
-// shooters makes pods: labelled "is: IS", and with restart Always or Never.
-func (s *scene) shooters(wave, is, restart string, count int) {
-	s.t.Helper()
+// shooter is a pod, in YAML, with restart Always or Never.
+func (s *scene) shooter(name, wave, is, restart string) string {
 	linger := ""
 	if restart == "Always" {
 		linger = "exec sleep 3600"
 	}
+	return strings.NewReplacer(
+		"NAME", name, "IS", is, "WAVE", wave, "RESTART", restart, "LINGER", linger,
+		"NEAR4", s.sinks[0].Address(4).String(), "NEAR6", s.sinks[0].Address(6).String(),
+		"FAR4", s.sinks[len(s.sinks)-1].Address(4).String(), "FAR6", s.sinks[len(s.sinks)-1].Address(6).String(),
+	).Replace(shooterText)
+}
+
+// shooters makes a wave of them.
+func (s *scene) shooters(wave, is, restart string, count int) {
+	s.t.Helper()
 	var text strings.Builder
 	for i := range count {
-		text.WriteString(strings.NewReplacer(
-			"NAME", fmt.Sprintf("%s-%d", wave, i), "IS", is, "WAVE", wave, "RESTART", restart, "LINGER", linger,
-			"NEAR4", s.sinks[0].Address(4).String(), "NEAR6", s.sinks[0].Address(6).String(),
-			"FAR4", s.sinks[1].Address(4).String(), "FAR6", s.sinks[1].Address(6).String(),
-		).Replace(shooterText))
+		text.WriteString(s.shooter(fmt.Sprintf("%s-%d", wave, i), wave, is, restart))
 	}
 	s.n.Apply(text.String())
 }
@@ -220,6 +237,9 @@ type shot struct {
 	// sent and heard are packets of IPv4, and echo requests and datagrams and
 	// segments of IPv6.
 	sent, heard uint64
+	// early is what of heard came before the container could read the counters for the
+	// first time, after its first act: what its network namespace got before it ran.
+	early uint64
 	// again are segments that were sent again for want of an answer.
 	again uint64
 	// sprayed are datagrams that nobody had asked for.
@@ -238,6 +258,7 @@ func (s *scene) shots(wave string, count int) []shot {
 			return err.Error(), false
 		}
 		all = nil
+		s.aim()
 		for _, p := range list.Items {
 			if p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodRunning {
 				continue
@@ -253,18 +274,39 @@ func (s *scene) shots(wave string, count int) []shot {
 	return all
 }
 
-// parseShot reads /proc/net/snmp, whose lines come in pairs, names and values, and
-// /proc/net/snmp6.
+// parseShot reads what a shooter has told at its beginning and at its end.
 func parseShot(t *testing.T, pod, text string) shot {
 	t.Helper()
+	begin, end, ok := strings.Cut(text, "\nbegan\n")
+	end, status, done := strings.Cut(end, "\ndone ")
+	if !ok || !done {
+		t.Fatalf("%s has not told all:\n%s", pod, text)
+	}
+	// Segments are counted for both families together.
+	heard := func(v map[string]uint64) uint64 {
+		return v["Ip:InReceives"] + v["Tcp:InSegs"] + v["Udp6NoPorts"] + v["Icmp6InEchoReplies"]
+	}
+	values := counters(end)
+	for _, name := range []string{"Ip:InReceives", "Tcp:ActiveOpens", "Udp6NoPorts", "Icmp6OutEchos"} {
+		if _, there := values[name]; !there {
+			t.Fatalf("%s has not told %s:\n%s", pod, name, text)
+		}
+	}
+	return shot{
+		pod: pod, status: strings.TrimSpace(status), early: heard(counters(begin)), heard: heard(values),
+		sent: values["Ip:OutRequests"] + values["Icmp6OutEchos"], again: values["Tcp:RetransSegs"],
+		sprayed: values["Udp:NoPorts"] + values["Udp6NoPorts"],
+	}
+}
+
+// counters reads /proc/net/snmp, whose lines come in pairs, names and values, and
+// /proc/net/snmp6.
+func counters(text string) map[string]uint64 {
 	values := map[string]uint64{}
 	var names []string
-	found := shot{pod: pod}
 	for line := range strings.Lines(text) {
 		words := strings.Fields(line)
 		switch {
-		case len(words) > 1 && words[0] == "done":
-			found.status = strings.Join(words[1:], " ")
 		case len(words) == 2 && !strings.HasSuffix(words[0], ":"):
 			values[words[0]], _ = strconv.ParseUint(words[1], 10, 64)
 		case len(names) > 0 && len(names) == len(words) && names[0] == words[0]:
@@ -277,17 +319,7 @@ func parseShot(t *testing.T, pod, text string) shot {
 			names = words
 		}
 	}
-	for _, name := range []string{"Ip:InReceives", "Tcp:ActiveOpens", "Udp6NoPorts", "Icmp6OutEchos"} {
-		if _, there := values[name]; !there {
-			t.Fatalf("%s has not told %s:\n%s", pod, name, text)
-		}
-	}
-	found.sent = values["Ip:OutRequests"] + values["Icmp6OutEchos"]
-	// Segments are counted for both families together.
-	found.heard = values["Ip:InReceives"] + values["Tcp:InSegs"] + values["Udp6NoPorts"] + values["Icmp6InEchoReplies"]
-	found.sprayed = values["Udp:NoPorts"] + values["Udp6NoPorts"]
-	found.again = values["Tcp:RetransSegs"]
-	return found
+	return values
 }
 
 // reached checks that shooters reached both sinks, each time with the first packet.
@@ -305,19 +337,26 @@ func (s *scene) reached(shots []shot) {
 // they sent. before is what had arrived at the sinks when they began.
 func (s *scene) silent(shots []shot, before uint64) {
 	s.t.Helper()
-	var sent, heard uint64
+	s.mute(shots, before, true)
+}
+
+// mute is silent that, unless it is strict, does not mind what a network namespace
+// got before a container ran there.
+func (s *scene) mute(shots []shot, before uint64, strict bool) {
+	s.t.Helper()
+	var sent, heard, early uint64
 	for _, shot := range shots {
 		if shot.sent < 3 { // to the sinks: two segments and one echo request
 			s.t.Errorf("pod %s sent %d packets: it was to send at least 3", shot.pod, shot.sent)
 		}
-		if shot.heard != 0 {
-			s.t.Errorf("pod %s, which nothing may reach, got %d packets (its attempts ended with %s)", shot.pod, shot.heard, shot.status)
+		if shot.heard-shot.early != 0 || strict && shot.heard != 0 {
+			s.t.Errorf("pod %s, which nothing may reach, got %d packets, %d of them before it ran (its attempts ended with %s)", shot.pod, shot.heard, shot.early, shot.status)
 		}
-		sent, heard = sent+shot.sent, heard+shot.heard
+		sent, heard, early = sent+shot.sent, heard+shot.heard, early+shot.early
 	}
 	passed := s.arrived() - before
 	if passed != 0 {
 		s.t.Errorf("%d packets arrived of pods that may send none", passed)
 	}
-	s.t.Logf("%d pods: %d packets sent, %d arrived, %d got", len(shots), sent, passed, heard)
+	s.t.Logf("%d pods: %d packets sent, %d arrived, %d got, %d of these before a container ran", len(shots), sent, passed, heard, early)
 }
