@@ -26,6 +26,8 @@ LIST_UNIT = go list ./... | grep -Ev '/test/(e2e|bench)(/|$$)' | sort
 UNIT_PACKAGES = $$(comm -23 <($(LIST_UNIT)) <(go list $(RACE_PACKAGES) | sort))
 
 E2E_TIMEOUT ?= 40m
+# How many pods `make test-long` starts to see whether a packet precedes policy.
+CNI_PODS ?= 200
 # How many random worlds `make test-long` puts into both clusters of a lab.
 WORLDS ?= 200
 BENCH_TIMEOUT ?= 20m
@@ -152,6 +154,9 @@ test-long: test lint-kube ## * test, then the slow ones: unit tests 5 times in r
 	$(call stage,random worlds)
 	seed=$$RANDOM; echo "OVERLAND_E2E_SEED=$$seed"; OVERLAND_E2E_SEED=$$seed OVERLAND_E2E_WORLDS=$(WORLDS) OVERLAND_LAB_PROGRAM=$(CURDIR)/bin/lab \
 	  go test ./test/e2e/policy -run Random -count=1 -vet=off -timeout 60m
+	$(call stage,first packets of many pods)
+	OVERLAND_E2E_CNI_PODS=$(CNI_PODS) OVERLAND_LAB_PROGRAM=$(CURDIR)/bin/lab \
+	  go test ./test/e2e/cni -run CNINoPacketPassesBeforePolicy -count=1 -vet=off -timeout 60m
 	$(call stage,fuzz)
 	.ci/fuzz 60s
 

@@ -186,7 +186,7 @@ func importTable() Table {
 				"test/lab/topology", "test/lab/ns", "test/lab/netprobe", "test/lab/daemon", "test/lab/kubeclient",
 				"test/lab/state",
 			},
-			Modules: []string{logrus, api, machinery, client, "k8s.io/streaming", "k8s.io/utils", syncGroup, sys, yaml},
+			Modules: []string{cni, logrus, api, machinery, client, "k8s.io/streaming", "k8s.io/utils", syncGroup, sys, yaml},
 		},
 		// A module of its own: only the lab may run it, and nothing imports it.
 		"test/lab/kube": {Modules: []string{
@@ -196,6 +196,7 @@ func importTable() Table {
 
 		"test/e2e":           {},
 		"test/e2e/api":       {},
+		"test/e2e/cni":       {},
 		"test/e2e/lifecycle": {},
 		"test/e2e/identity":  {},
 		"test/e2e/policy":    {},

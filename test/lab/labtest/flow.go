@@ -3,12 +3,16 @@ package labtest
 import (
 	"bytes"
 	"context"
+	"errors"
+	"net"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/overland-net/overland/test/lab/netprobe"
 )
@@ -82,4 +86,37 @@ func (f *Flows) Stop() map[string]netprobe.FlowReport {
 		f.t.Fatal(err)
 	}
 	return reports
+}
+
+// UDP opens a socket in the network namespace of a pod that is not on its node's,
+// until the test ends, whose datagrams live for that many hops. It needs nothing of
+// the API server. The network is udp4 or udp6.
+func (p *Pod) UDP(t testing.TB, network string, hops int) *net.UDPConn {
+	t.Helper()
+	where, err := p.network(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conn *net.UDPConn
+	err = where.Do(func() (err error) {
+		conn, err = net.ListenUDP(network, nil)
+		return err
+	})
+	if err != nil {
+		t.Fatalf("open a socket in the network of %s: %v", p, err)
+	}
+	t.Cleanup(func() { _ = conn.Close() }) // nothing is left to be lost
+	raw, err := conn.SyscallConn()
+	if err == nil {
+		level, option := unix.IPPROTO_IP, unix.IP_TTL
+		if network == "udp6" {
+			level, option = unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS
+		}
+		failed := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), level, option, hops) })
+		err = errors.Join(err, failed)
+	}
+	if err != nil {
+		t.Fatalf("limit the hops of a socket: %v", err)
+	}
+	return conn
 }

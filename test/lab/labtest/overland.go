@@ -101,27 +101,38 @@ func (l *Lab) AdminClient(ctx context.Context, node string) (*http.Client, error
 // AskAgent gets a path of the admin socket of a node's agent.
 func AskAgent[T any](ctx context.Context, l *Lab, node, path string) (T, error) {
 	var answer T
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
+	text, err := l.getFromAgent(ctx, node, path)
 	if err != nil {
 		return answer, err
+	}
+	return answer, json.Unmarshal(text, &answer)
+}
+
+// AgentMetrics are the metrics of a node's agent, as text.
+func (l *Lab) AgentMetrics(ctx context.Context, node string) (string, error) {
+	text, err := l.getFromAgent(ctx, node, "/metrics")
+	return string(text), err
+}
+
+func (l *Lab) getFromAgent(ctx context.Context, node, path string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
+	if err != nil {
+		return nil, err
 	}
 	client, err := l.AdminClient(ctx, node)
 	if err != nil {
-		return answer, err
+		return nil, err
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return answer, err
+		return nil, err
 	}
 	defer func() { _ = response.Body.Close() }() // read to the end below
 	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		return answer, err
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s: %s", path, response.Status, text)
 	}
-	if response.StatusCode != http.StatusOK {
-		return answer, fmt.Errorf("%s: %s: %s", path, response.Status, text)
-	}
-	return answer, json.Unmarshal(text, &answer)
+	return text, err
 }
 
 // AgentProcess is the process id, as the machine sees it, of the agent that runs
