@@ -42,7 +42,7 @@ func listenSocket(path string) (*socket, error) {
 	if err := makeFolder(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
-	lock, err := lockFile(path + ".lock")
+	lock, err := lockFile(path + api.LockSuffix)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"time"
 
@@ -60,7 +61,9 @@ func (p *plugin) add(args *skel.CmdArgs) error {
 
 // askToAdd asks again and again while there is no agent, as while it is restarted:
 // the kubelet's own next attempt would come many seconds later, with a new sandbox.
-// A pod that may start without an answer waits less for it.
+// A pod that may start without an answer waits less for it. Where no agent has run
+// since the node's start there are no rules yet, and the sandbox's link is open: it
+// must not stay.
 func askToAdd(ctx context.Context, in *input, a api.CNIAttachment, open bool) error {
 	c := client.New(in.Socket)
 	until, _ := ctx.Deadline()
@@ -73,12 +76,21 @@ func askToAdd(ctx context.Context, in *input, a api.CNIAttachment, open bool) er
 		if err != nil && ctx.Err() != nil && last != nil {
 			return last
 		}
-		if err == nil || !unanswered(err) || time.Now().Add(retryInterval).After(until) {
+		if err == nil || !unanswered(err) || !started(in.Socket, err) || time.Now().Add(retryInterval).After(until) {
 			return err
 		}
 		last = err
 		time.Sleep(retryInterval)
 	}
+}
+
+// started tells whether an agent has run since the node's start.
+func started(socket string, err error) bool {
+	if answer := (*api.Error)(nil); errors.As(err, &answer) {
+		return true
+	}
+	_, err = os.Stat(socket + api.LockSuffix)
+	return err == nil
 }
 
 // unanswered tells whether there is no agent that could answer, for now.

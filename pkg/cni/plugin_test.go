@@ -450,3 +450,31 @@ func TestAddWaitsForAnAgentThatIsRestarted(t *testing.T) {
 		}
 	}
 }
+
+func TestAddWaitsForAnAgentOnlyIfOneHasRun(t *testing.T) {
+	n, agent := newNode(t), newAgent(t)
+	pod := n.sandbox("azv1")
+	dir := t.TempDir()
+	for _, has := range []bool{true, false} {
+		socket := filepath.Join(dir, fmt.Sprint(has))
+		if has {
+			if err := os.WriteFile(socket+api.LockSuffix, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var linking sync.WaitGroup
+		linking.Go(func() { // longer than a program needs to start
+			time.Sleep(2 * time.Second)
+			if err := os.Symlink(agent.socket, socket); err != nil {
+				t.Error(err)
+			}
+		})
+		a := n.mustCall(call{
+			command: "ADD", container: "c1", netns: pod.netns, ifName: "eth0", args: podOfShop, stdin: conf("0.3.0", socket, withResult("")),
+		})
+		linking.Wait()
+		if has && (a.status != 0 || a.stdout != prevResult) || !has && a.Code != 11 {
+			t.Errorf("an agent has run: %t: %+v", has, a)
+		}
+	}
+}

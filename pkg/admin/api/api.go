@@ -8,6 +8,10 @@ const Version = "admin.overland.dev/v1"
 // DefaultSocket is where the agent listens unless it is told otherwise.
 const DefaultSocket = "/run/overland/admin.sock"
 
+// LockSuffix is added to the path of a socket for its lock, which stays when the
+// agent ends: as long as the node is up, it says that an agent has run.
+const LockSuffix = ".lock"
+
 // The paths. An endpoint's details are at PathEndpoints/NAMESPACE/POD, those of a
 // policy at PathPolicies/NAMESPACE/NAME, a federated Service at
 // PathServices/NAMESPACE/NAME.
