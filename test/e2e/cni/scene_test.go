@@ -166,11 +166,19 @@ func (s *scene) spray() {
 	}
 }
 
-// aim makes the addresses that come next those that are sprayed at.
+// aim makes the addresses that come next those that are sprayed at, and as many that
+// were given last: pods that run are to get some too.
 func (s *scene) aim() {
 	s.t.Helper()
+	const behind = 30
 	for i, family := range []int{4, 6} {
-		s.aimed[i].Store(lastAddress(s.t, family))
+		a := lastAddress(s.t, family)
+		for range behind {
+			if p := a.Prev(); !p.Less(first(family)) {
+				a = p
+			}
+		}
+		s.aimed[i].Store(a)
 	}
 }
 
