@@ -13,6 +13,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/pflag"
 
+	"github.com/overland-net/overland/pkg/attach"
 	"github.com/overland-net/overland/pkg/cni"
 	"github.com/overland-net/overland/pkg/cni/conflist"
 	"github.com/overland-net/overland/pkg/node"
@@ -80,8 +81,8 @@ func cleanupFlags(c *Config) *pflag.FlagSet {
 }
 
 // cleanup removes our list of CNI plugins, so that no more pods wait for an agent;
-// all that is ours from the kernel; what is remembered of the node, so that the
-// next start is a first installation; and then the CNI plugin, when pods that were
+// all that is ours from the kernel; what is remembered of the node and its pods, so
+// that the next start is a first installation; and then the CNI plugin, when pods that were
 // being started no longer need it. More than once is fine.
 func cleanup(ctx context.Context, cfg Config, force bool, open func(context.Context) (kernel, error), log *logrus.Entry) error {
 	if !force {
@@ -102,7 +103,7 @@ func cleanup(ctx context.Context, cfg Config, force bool, open func(context.Cont
 		return fmt.Errorf("remove what is in the kernel: %w", err)
 	}
 	log.Info("nothing of ours is left in the kernel")
-	if err := node.Forget(cfg.StateDir); err != nil {
+	if err := errors.Join(attach.Forget(cfg.StateDir), node.Forget(cfg.StateDir)); err != nil {
 		return err
 	}
 	if listed {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/overland-net/overland/pkg/attach"
 	"github.com/overland-net/overland/pkg/cni/conflist"
 	"github.com/overland-net/overland/pkg/model"
 	"github.com/overland-net/overland/pkg/node"
@@ -26,16 +27,29 @@ func cleanable(t *testing.T) Config {
 	if _, _, err := node.Begin(dir, boot, func() ([]model.Interface, error) { return nil, nil }); err != nil {
 		t.Fatal(err)
 	}
+	// Of that boot, with nothing in it.
+	if err := os.WriteFile(filepath.Join(dir, attach.FileName), []byte(`{"version":1,"bootID":"b"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	return Config{
 		AdminSocket: filepath.Join(dir, "admin.sock"), DataplaneConfig: DataplaneConfig{StateDir: dir},
 		CNIConfig: CNIConfig{CNIConfDir: filepath.Join(dir, "net.d"), CNIBinDir: filepath.Join(dir, "bin")},
 	}
 }
 
+// remembered tells whether anything is remembered of the node; of all files or of
+// none, that is.
 func remembered(t *testing.T, cfg Config) bool {
 	t.Helper()
-	_, err := os.Stat(filepath.Join(cfg.StateDir, "node.json"))
-	return err == nil
+	there := map[bool]int{}
+	for _, name := range []string{"node.json", attach.FileName} {
+		_, err := os.Stat(filepath.Join(cfg.StateDir, name))
+		there[err == nil]++
+	}
+	if len(there) != 1 {
+		t.Error("a part of what is remembered of the node is gone, and a part is not")
+	}
+	return there[true] > 0
 }
 
 func TestCleanupRemovesAllAndForgetsTheNode(t *testing.T) {
