@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/overland-net/overland/test/lab/azurecni"
+	"github.com/overland-net/overland/test/lab/labtest"
 )
 
 const azureList = "/etc/cni/net.d/" + azurecni.ConflistName
@@ -24,7 +25,7 @@ func writeAzure(t *testing.T, text string) {
 // that it has; or, if the mark is empty, until it is not there.
 func ours(t *testing.T, mark string) {
 	t.Helper()
-	until(t, fmt.Sprintf("our list with %q", mark), func(context.Context) (string, bool) {
+	labtest.Until(t, fmt.Sprintf("our list with %q", mark), func(context.Context) (string, bool) {
 		out := lab.NodeExec(t, near, "cat", ourList)
 		if mark == "" {
 			return out.String(), out.Code != 0
@@ -37,7 +38,7 @@ func ours(t *testing.T, mark string) {
 // first skip characters of it.
 func agentSays(t *testing.T, skip int, want string) {
 	t.Helper()
-	until(t, fmt.Sprintf("the agent to say %q", want), func(context.Context) (string, bool) {
+	labtest.Until(t, fmt.Sprintf("the agent to say %q", want), func(context.Context) (string, bool) {
 		text := agentLog(t)
 		if len(text) < skip {
 			skip = 0
@@ -134,7 +135,7 @@ func newAgent(t *testing.T) {
 	if err := west().Client.CoreV1().Pods("overland-system").Delete(context.WithoutCancel(t.Context()), old, metav1.DeleteOptions{GracePeriodSeconds: &now}); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "another agent", func(context.Context) (string, bool) {
+	labtest.Until(t, "another agent", func(context.Context) (string, bool) {
 		name := agentPod(t, near)
 		return name, name != old
 	})
@@ -158,7 +159,7 @@ func TestCNIWithoutTheDaemonSet(t *testing.T) {
 	if out := west().Kubectl(t, "delete", "daemonset", "--namespace=overland-system", "overland-agent", "--wait"); out.Code != 0 {
 		t.Fatal(out)
 	}
-	until(t, "no agent on "+near, func(context.Context) (string, bool) {
+	labtest.Until(t, "no agent on "+near, func(context.Context) (string, bool) {
 		pid := lab.AgentProcess(t, near)
 		return fmt.Sprint(pid), pid == 0
 	})

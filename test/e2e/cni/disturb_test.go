@@ -70,7 +70,7 @@ func torment(t *testing.T, node string, stop <-chan struct{}, killed *atomic.Int
 			t.Error(err)
 		}
 		killed.Add(1)
-		until(t, "another agent on "+node, func(ctx context.Context) (string, bool) {
+		labtest.Until(t, "another agent on "+node, func(ctx context.Context) (string, bool) {
 			_, err := labtest.AskAgent[api.Status](ctx, lab, node, api.PathStatus)
 			again := lab.AgentProcess(t, node)
 			return fmt.Sprint(again, err), err == nil && again != 0 && again != pid
@@ -82,7 +82,7 @@ func torment(t *testing.T, node string, stop <-chan struct{}, killed *atomic.Int
 func agentPod(t *testing.T, node string) string {
 	t.Helper()
 	var name string
-	until(t, "an agent's pod on "+node, func(ctx context.Context) (string, bool) {
+	labtest.Until(t, "an agent's pod on "+node, func(ctx context.Context) (string, bool) {
 		list, err := west().Client.CoreV1().Pods("overland-system").List(ctx, metav1.ListOptions{
 			FieldSelector: "spec.nodeName=" + strings.TrimPrefix(node, "west/"),
 		})
@@ -123,7 +123,7 @@ func TestCNIWithoutTheAPIServer(t *testing.T) {
 	if err := agentProcess(t, near).Kill(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "another agent", func(ctx context.Context) (string, bool) {
+	labtest.Until(t, "another agent", func(ctx context.Context) (string, bool) {
 		now := lab.AgentProcess(t, near)
 		return fmt.Sprint(now), now != 0 && now != pid
 	})
@@ -137,7 +137,7 @@ func TestCNIWithoutTheAPIServer(t *testing.T) {
 func startAPIServer(t *testing.T) {
 	t.Helper()
 	lab.Start(t, "west/kube-apiserver")
-	until(t, "the API server", func(ctx context.Context) (string, bool) {
+	labtest.Until(t, "the API server", func(ctx context.Context) (string, bool) {
 		_, err := west().Client.CoreV1().Namespaces().Get(ctx, "default", metav1.GetOptions{})
 		return fmt.Sprint(err), err == nil
 	})
@@ -160,7 +160,7 @@ func (s *scene) remake(wave string, count, nth int) {
 	if n := strings.Count(out, "\n"); n != count {
 		s.t.Fatalf("%d pods had network namespaces, not %d:\n%s", n, count, out)
 	}
-	until(s.t, fmt.Sprintf("%d pods %s to have told for the time %d", count, wave, nth), func(context.Context) (string, bool) {
+	labtest.Until(s.t, fmt.Sprintf("%d pods %s to have told for the time %d", count, wave, nth), func(context.Context) (string, bool) {
 		n := strings.Count(s.logs(wave, nth), "\n")
 		return fmt.Sprint(n), n == count
 	})

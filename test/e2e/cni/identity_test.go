@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/overland-net/overland/test/lab/labtest"
 )
 
 // TestCNIPeersKnowAPodBeforeItsFirstPacket: which they admit by its labels, while
@@ -52,7 +54,7 @@ func TestCNIASuccessorOfTheSameNameIsJudgedByItsOwnLabels(t *testing.T) {
 			before = string(p.UID)
 		}
 		s.n.Apply(text)
-		until(t, "the next db-0", func(ctx context.Context) (string, bool) {
+		labtest.Until(t, "the next db-0", func(ctx context.Context) (string, bool) {
 			p, err := s.n.Client.CoreV1().Pods(s.n.Name).Get(ctx, "db-0", metav1.GetOptions{})
 			if err != nil {
 				return err.Error(), false

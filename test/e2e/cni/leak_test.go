@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/overland-net/overland/test/lab/labtest"
 )
 
 // inventory is what a node has of its pods: their interfaces, routes, addresses
@@ -31,7 +33,7 @@ func (s *scene) nothingLeaked() {
 	if !strings.Contains(s.before, "files /etc/cni/net.d: 05-overland.conflist 10-azure.conflist /opt/cni/bin: azure-vnet overland-cni portmap\n") {
 		s.t.Errorf("the files of CNI are not those that are expected:\n%s", s.before)
 	}
-	until(s.t, fmt.Sprintf("the near node to have what it had before the test:\n%s\n", s.before), func(ctx context.Context) (string, bool) {
+	labtest.Until(s.t, fmt.Sprintf("the near node to have what it had before the test:\n%s\n", s.before), func(ctx context.Context) (string, bool) {
 		now := inventory(s, ctx, near)
 		return now, now == s.before
 	})

@@ -2,11 +2,9 @@ package cni
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"os"
 	"testing"
-	"time"
 
 	"github.com/overland-net/overland/pkg/admin/api"
 	"github.com/overland-net/overland/test/lab/labtest"
@@ -22,52 +20,16 @@ const (
 	far  = "west/node-2"
 )
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	flag.Parse()
-	up, down, err := labtest.Up("--clusters", "west", "--dual-stack")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "cni:", err)
-		return 1
-	}
-	lab = up
-	code := 1
-	if err := lab.InstallOverland(); err != nil {
-		fmt.Fprintln(os.Stderr, "cni:", err)
-	} else {
-		code = m.Run()
-	}
-	if err := down(code != 0); err != nil {
-		fmt.Fprintln(os.Stderr, "cni:", err)
-		code = 1
-	}
-	return code
+func TestMain(m *testing.M) {
+	os.Exit(labtest.Main(m, "cni", &lab, "--clusters", "west", "--dual-stack"))
 }
 
 func west() *labtest.Cluster { return lab.Cluster("west") }
 
-// until polls for a condition, which says what it sees as long as it does not
-// hold.
-func until(t *testing.T, what string, condition func(ctx context.Context) (seen string, ok bool)) {
-	t.Helper()
-	deadline := time.Now().Add(labtest.WaitTimeout)
-	for {
-		seen, ok := condition(context.WithoutCancel(t.Context())) // a cleanup waits too
-		if ok {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %s for %s; last seen: %s", labtest.WaitTimeout, what, seen)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-}
-
 // enforcing waits until the agent of a node enforces what is wanted.
 func enforcing(t *testing.T, node string) {
 	t.Helper()
-	until(t, "enforcement on "+node, func(ctx context.Context) (string, bool) {
+	labtest.Until(t, "enforcement on "+node, func(ctx context.Context) (string, bool) {
 		s, err := labtest.AskAgent[api.Status](ctx, lab, node, api.PathStatus)
 		if err != nil || s.Dataplane == nil {
 			return fmt.Sprint(err), false

@@ -8,6 +8,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/overland-net/overland/test/lab/labtest"
 )
 
 // TestCNIARebootedNode: with twenty pods, whichever of the agent and kube-proxy
@@ -24,7 +26,7 @@ func TestCNIARebootedNode(t *testing.T) {
 			s.aim()
 			before, ids := s.arrived(), s.containers("quiet")
 			lab.Reboot(t, near, first)
-			until(t, "all pods to be Ready again", func(ctx context.Context) (string, bool) {
+			labtest.Until(t, "all pods to be Ready again", func(ctx context.Context) (string, bool) {
 				n := 0
 				for id, ready := range s.containers("quiet") {
 					if _, old := ids[id]; ready && !old {

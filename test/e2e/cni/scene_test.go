@@ -260,7 +260,7 @@ func (s *scene) shots(wave string, count int) []shot {
 	s.t.Helper()
 	var all []shot
 	selector := labels.Set{"wave": wave}.String()
-	until(s.t, fmt.Sprintf("%d pods %s to have ended", count, wave), func(ctx context.Context) (string, bool) {
+	labtest.Until(s.t, fmt.Sprintf("%d pods %s to have ended", count, wave), func(ctx context.Context) (string, bool) {
 		list, err := s.n.Client.CoreV1().Pods(s.n.Name).List(ctx, metav1.ListOptions{LabelSelector: selector})
 		if err != nil {
 			return err.Error(), false

@@ -34,7 +34,7 @@ func TestServicesATypoInTheExpressionEmptiesNothing_4_8(t *testing.T) {
 	// Also by a leader that has never seen it.
 	node, pod := leader(t, west())
 	kill(t, node)
-	until(t, "another leader", func(ctx context.Context) (string, bool) {
+	labtest.Until(t, "another leader", func(ctx context.Context) (string, bool) {
 		now, seen := holder(ctx, t)
 		return seen, now != pod && now != ""
 	})
@@ -65,7 +65,7 @@ func TestServicesASelectorAddedByHandIsSaidAndTakenBack_4_6_4_8(t *testing.T) {
 	// The cluster's own controller fills the Service now, and leaves what it has
 	// written behind when the selector goes.
 	const theirs = "kubernetes.io/service-name=fed,endpointslice.kubernetes.io/managed-by=endpointslice-controller.k8s.io"
-	until(t, "the slices of the cluster's own controller", func(ctx context.Context) (string, bool) {
+	labtest.Until(t, "the slices of the cluster's own controller", func(ctx context.Context) (string, bool) {
 		list, err := s.west.Client.DiscoveryV1().EndpointSlices(s.west.Name).List(ctx, metav1.ListOptions{LabelSelector: theirs})
 		return fmt.Sprint(err), err == nil && len(list.Items) > 0
 	})
@@ -77,7 +77,7 @@ func TestServicesASelectorAddedByHandIsSaidAndTakenBack_4_6_4_8(t *testing.T) {
 	condition(t, s.west, "fed", metav1.ConditionTrue, "InSync")
 	publishes(s.west, t, "fed", s.here, s.there)
 	reaches(t, s.client, s.host, "here", "there")
-	until(t, "the Endpoints object to be ours again", func(ctx context.Context) (string, bool) {
+	labtest.Until(t, "the Endpoints object to be ours again", func(ctx context.Context) (string, bool) {
 		e, err := endpointsOf(ctx, s.west, "fed")
 		if err != nil || e == nil || len(e.Subsets) == 0 {
 			return fmt.Sprint(e, err), false

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/overland-net/overland/test/lab/labtest"
 )
 
 // TestServicesNothingOfAHostileRemoteIsTaken_4_5: whoever writes EndpointSlices in
@@ -56,7 +58,7 @@ ports: [{name: web, port: 6379}]
 	stays(t, s.west, "fed", addressesOf(s.here, s.there, s.canada.Pod("more")), 2e9)
 	// The leader tells at once, and the others some seconds later.
 	for _, node := range []string{"west/node-1", "west/node-2"} {
-		until(t, node+" to show what is refused", func(context.Context) (string, bool) {
+		labtest.Until(t, node+" to show what is refused", func(context.Context) (string, bool) {
 			out := lab.Overland(t, node, "services", s.west.Name+"/fed", "-o", "wide")
 			for what, address := range claims {
 				if out.Code != 0 || !strings.Contains(out.Stdout, address) {

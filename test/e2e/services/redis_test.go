@@ -79,7 +79,7 @@ spec:
 func gets(t *testing.T, c *labtest.Cluster, name, want string) {
 	t.Helper()
 	line := regexp.MustCompile(`(?m)^` + name + ` +(\S+) `)
-	until(t, fmt.Sprintf("kubectl get endpoints to show %s for %s", want, name), func(context.Context) (string, bool) {
+	labtest.Until(t, fmt.Sprintf("kubectl get endpoints to show %s for %s", want, name), func(context.Context) (string, bool) {
 		out := c.Kubectl(t, "get", "endpoints", "-n", "redis")
 		found := line.FindStringSubmatch(out.Stdout)
 		return out.String(), found != nil && found[1] == want
@@ -131,7 +131,7 @@ func TestServicesTheRedisStoryWorksUnchanged_4_1_4_6(t *testing.T) {
 	w.Apply("apiVersion: v1\nkind: Pod\nmetadata: {name: client}\nspec: {terminationGracePeriodSeconds: 1, " +
 		"containers: [{name: redis, image: redis, command: [sleep, '3600']}]}\n")
 	client := w.Pod("client")
-	until(t, "the database to answer", func(context.Context) (string, bool) {
+	labtest.Until(t, "the database to answer", func(context.Context) (string, bool) {
 		out := client.Exec(t, "redis-cli", "-h", "testdb-federated.redis", "-p", "11069", "set", "cart", "7 items")
 		return out.String(), out.Stdout == "OK\n"
 	})

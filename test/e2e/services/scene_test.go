@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -29,23 +28,6 @@ func newPair(t *testing.T, prefix string) pair {
 	t.Helper()
 	w := west().NewNamespace(t, prefix)
 	return pair{t, w, canada().NewNamespaceNamed(t, w.Name)}
-}
-
-// until polls for a condition, which says what it sees as long as it does not
-// hold.
-func until(t *testing.T, what string, condition func(ctx context.Context) (seen string, ok bool)) {
-	t.Helper()
-	deadline := time.Now().Add(labtest.WaitTimeout)
-	for {
-		seen, ok := condition(context.WithoutCancel(t.Context())) // a cleanup waits too
-		if ok {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %s for %s; last seen: %s", labtest.WaitTimeout, what, seen)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
 }
 
 // server is a pod that tells its name over TCP and UDP on port 8080, and is ready
@@ -137,7 +119,7 @@ func published(ctx context.Context, n *labtest.Namespace, service string) ([]str
 func publishes(n *labtest.Namespace, t *testing.T, service string, pods ...*labtest.Pod) {
 	t.Helper()
 	want := addressesOf(pods...)
-	until(t, fmt.Sprintf("Service %s/%s to have %v", n.Name, service, want), func(ctx context.Context) (string, bool) {
+	labtest.Until(t, fmt.Sprintf("Service %s/%s to have %v", n.Name, service, want), func(ctx context.Context) (string, bool) {
 		got, err := published(ctx, n, service)
 		return fmt.Sprint(got, err), err == nil && slices.Equal(got, want)
 	})
@@ -159,7 +141,7 @@ func addressesOf(pods ...*labtest.Pod) []string {
 func condition(t *testing.T, n *labtest.Namespace, service string, status metav1.ConditionStatus, reason string) metav1.Condition {
 	t.Helper()
 	var last metav1.Condition
-	until(t, fmt.Sprintf("condition %s, %s of %s/%s", status, reason, n.Name, service), func(ctx context.Context) (string, bool) {
+	labtest.Until(t, fmt.Sprintf("condition %s, %s of %s/%s", status, reason, n.Name, service), func(ctx context.Context) (string, bool) {
 		s, err := n.Client.CoreV1().Services(n.Name).Get(ctx, service, metav1.GetOptions{})
 		if err != nil {
 			return err.Error(), false
@@ -178,7 +160,7 @@ func condition(t *testing.T, n *labtest.Namespace, service string, status metav1
 // leader is the node whose agent leads a cluster, and the agent's pod.
 func leader(t *testing.T, c *labtest.Cluster) (node, pod string) {
 	t.Helper()
-	until(t, "a leader of "+c.Name, func(ctx context.Context) (string, bool) {
+	labtest.Until(t, "a leader of "+c.Name, func(ctx context.Context) (string, bool) {
 		lease, err := c.Client.CoordinationV1().Leases("overland-system").Get(ctx, "overland-leader", metav1.GetOptions{})
 		if err != nil {
 			return err.Error(), false
@@ -216,7 +198,7 @@ func answers(ctx context.Context, client *labtest.Pod, host string) (map[string]
 func reaches(t *testing.T, client *labtest.Pod, host string, servers ...string) {
 	t.Helper()
 	slices.Sort(servers)
-	until(t, fmt.Sprintf("%s to be answered by %v", client, servers), func(ctx context.Context) (string, bool) {
+	labtest.Until(t, fmt.Sprintf("%s to be answered by %v", client, servers), func(ctx context.Context) (string, bool) {
 		got, err := answers(ctx, client, host)
 		return fmt.Sprint(got, err), err == nil && slices.Equal(slices.Sorted(maps.Keys(got)), servers)
 	})

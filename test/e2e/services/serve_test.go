@@ -44,7 +44,7 @@ func unready(t *testing.T, p *labtest.Pod, n *labtest.Namespace, is bool) {
 			t.Fatal(out)
 		}
 	}
-	until(t, fmt.Sprintf("%s to be ready: %v", p, !is), func(ctx context.Context) (string, bool) {
+	labtest.Until(t, fmt.Sprintf("%s to be ready: %v", p, !is), func(ctx context.Context) (string, bool) {
 		now, err := n.Client.CoreV1().Pods(n.Name).Get(ctx, p.Name, metav1.GetOptions{})
 		if err != nil {
 			return err.Error(), false
@@ -124,7 +124,7 @@ func TestServicesSlicesSayWhatTheyShould_4_6(t *testing.T) {
 		t.Fatal(out)
 	}
 	s.untilNothing("fed")
-	until(t, "the condition to be gone", func(ctx context.Context) (string, bool) {
+	labtest.Until(t, "the condition to be gone", func(ctx context.Context) (string, bool) {
 		now, err := s.west.Client.CoreV1().Services(s.west.Name).Get(ctx, "fed", metav1.GetOptions{})
 		if err != nil {
 			return err.Error(), false
@@ -142,7 +142,7 @@ func TestServicesSlicesSayWhatTheyShould_4_6(t *testing.T) {
 // untilNothing waits until nothing of ours is left of a Service.
 func (p pair) untilNothing(name string) {
 	p.t.Helper()
-	until(p.t, "nothing to be left of "+name, func(ctx context.Context) (string, bool) {
+	labtest.Until(p.t, "nothing to be left of "+name, func(ctx context.Context) (string, bool) {
 		all, err := ours(ctx, p.west, name)
 		if err != nil {
 			return err.Error(), false
@@ -179,7 +179,7 @@ spec:
 	s.west.Apply("apiVersion: v1\nkind: Pod\nmetadata: {name: resolver}\nspec: {terminationGracePeriodSeconds: 1, " +
 		"containers: [{name: busybox, image: busybox, command: [sleep, '3600']}]}\n")
 	resolver := s.west.Pod("resolver")
-	until(t, "DNS to give all addresses", func(context.Context) (string, bool) {
+	labtest.Until(t, "DNS to give all addresses", func(context.Context) (string, bool) {
 		out := resolver.Exec(t, "nslookup", "all."+s.west.Name+".svc.cluster.local")
 		for _, p := range []*labtest.Pod{s.here, s.there} {
 			for _, a := range p.Addresses {
@@ -217,7 +217,7 @@ func TestServicesOneChangedEndpointIsOneSliceWritten_4_6(t *testing.T) {
 	}
 	before := versions()
 	unready(t, s.there, s.canada, true)
-	until(t, "the change", func(ctx context.Context) (string, bool) {
+	labtest.Until(t, "the change", func(ctx context.Context) (string, bool) {
 		got, err := published(ctx, s.west, "fed")
 		return fmt.Sprint(got), err == nil && slices.Contains(got, "canada "+s.there.Address(4).String()+" not ready") &&
 			slices.Contains(got, "canada "+s.there.Address(6).String()+" not ready")

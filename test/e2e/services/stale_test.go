@@ -62,7 +62,7 @@ func TestServicesASilentClusterBecomesSpareAndServesWhenNoOtherDoes_4_9(t *testi
 		t.Errorf("canada's endpoints were spare after %s already", d)
 	}
 	unready(t, s.here, s.west, true)
-	until(t, "canada's endpoints to serve again", func(ctx context.Context) (string, bool) {
+	labtest.Until(t, "canada's endpoints to serve again", func(ctx context.Context) (string, bool) {
 		got, err := published(ctx, s.west, "fed")
 		return fmt.Sprint(got, err), err == nil && slices.Contains(got, addressesOf(s.there)[0])
 	})
@@ -139,7 +139,7 @@ func TestServicesALeaderIsFollowedByAnotherAndNothingFlaps_4_9_4_11(t *testing.T
 			unflapping(t, s.west, "fed", addressesOf(s.here, s.there), func() {
 				began := time.Now()
 				kill(t, node)
-				until(t, "another leader", func(ctx context.Context) (string, bool) {
+				labtest.Until(t, "another leader", func(ctx context.Context) (string, bool) {
 					now, seen := holder(ctx, t)
 					return seen, now != pod && now != ""
 				})
@@ -168,7 +168,7 @@ func TestServicesALeaderIsFollowedByAnotherAndNothingFlaps_4_9_4_11(t *testing.T
 func outOfContact(t *testing.T) {
 	t.Helper()
 	for _, node := range west().Nodes {
-		until(t, node.Path()+" to be out of contact with canada", func(ctx context.Context) (string, bool) {
+		labtest.Until(t, node.Path()+" to be out of contact with canada", func(ctx context.Context) (string, bool) {
 			list, err := labtest.AskAgent[api.ClusterList](ctx, lab, node.Path(), api.PathClusters)
 			for _, c := range list.Items {
 				if c.Name == "canada" {
@@ -232,7 +232,7 @@ func TestServicesAPausedLeaderChangesNothingWhenItWakes_4_11(t *testing.T) {
 	})
 	// Seen by nobody who leads, and by the paused one when it wakes.
 	unready(t, s.there, s.canada, true)
-	until(t, "another leader", func(ctx context.Context) (string, bool) {
+	labtest.Until(t, "another leader", func(ctx context.Context) (string, bool) {
 		now, seen := holder(ctx, t)
 		return seen, now != pod && now != ""
 	})

@@ -3,6 +3,7 @@ package labtest
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"testing"
 	"time"
 
 	"github.com/overland-net/overland/test/lab/state"
@@ -36,6 +38,31 @@ const watchdogScript = `read -r word && exit 0
 echo "labtest: the tests ended without a word: removing their lab" >&2
 "$1" --state "$2" down >&2; sleep 2; "$1" --state "$2" down >/dev/null 2>&1
 rmdir "$3" 2>/dev/null; true`
+
+// Main runs a package's tests in a lab of their own, with Overland in each of its
+// clusters and every two of them linked, and gives the status for os.Exit. The lab
+// is as Up makes it, and is at *lab while the tests run.
+func Main(m *testing.M, name string, lab **Lab, flags ...string) int {
+	flag.Parse()
+	say := func(err error) { fmt.Fprintf(os.Stderr, "%s: %v\n", name, err) }
+	up, down, err := Up(flags...)
+	if err != nil {
+		say(err)
+		return 1
+	}
+	*lab = up
+	code := 1
+	if err := up.InstallOverland(); err != nil {
+		say(err)
+	} else {
+		code = m.Run()
+	}
+	if err := down(code != 0); err != nil {
+		say(err)
+		code = 1
+	}
+	return code
+}
 
 // Up brings up a lab of its own for a package's tests, in a temporary state
 // folder, with the given flags of `lab up`. Call it from TestMain, and call

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"testing"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -28,6 +29,23 @@ func (n *Namespace) Wait(what string, condition Condition) {
 	defer cancel()
 	if !n.await(ctx, what, condition) {
 		n.t.FailNow()
+	}
+}
+
+// Until polls for a condition, which says what it sees as long as it does not hold,
+// and ends the test if it does not in WaitTimeout. It may be called in a cleanup.
+func Until(t testing.TB, what string, condition func(ctx context.Context) (seen string, ok bool)) {
+	t.Helper()
+	deadline := time.Now().Add(WaitTimeout)
+	for {
+		seen, ok := condition(context.WithoutCancel(t.Context()))
+		if ok {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("waited %s for %s; last seen: %s", WaitTimeout, what, seen)
+		}
+		time.Sleep(pollInterval)
 	}
 }
 
